@@ -1,0 +1,77 @@
+# The project's commands. GNU make 3.81 or newer (macOS has that one) and python3 >= 3.11 are all they need;
+# the contract tests also want node and npm.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROJECT := $(CURDIR)
+
+# A run that may not cache bytecode pays seconds for every import of a large library.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONUNBUFFERED = 1
+
+PACKAGES := kit edge orchestrator knowledge memory integration control deploy
+PYTEST := $(BIN)/pytest -q
+
+.PHONY: help setup setup-dev codegen-tools run test test-full lint format gen bench lock requirements clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup ## Set up what is missing and serve everything on 127.0.0.1:8080
+	@exec $(BIN)/fastchat up
+
+test: setup-dev ## Unit and contract tests and the end-to-end smoke, in minutes
+	$(PYTEST) -m "not full" tests
+
+test-full: setup-dev ## The long suites: conformance, chaos, the six processes
+	$(PYTEST) -m full tests
+
+lint: setup-dev codegen-tools ## Every static check
+	$(BIN)/python -m deploy.checks
+
+format: setup-dev ## Rewrite sources the way lint wants them
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format . && $(BIN)/buf format -w
+
+gen: setup-dev codegen-tools ## Regenerate gen/ from proto/
+	$(BIN)/python -m deploy.codegen
+
+bench: setup-dev ## Measure against a mock upstream, beside the alternatives
+	$(BIN)/python -m tests.bench $(BENCH)
+
+requirements: setup-dev ## Rewrite docs/requirements.md from the marks of the tests
+	$(BIN)/python -m deploy.requirements --write
+
+lock: $(VENV)/.uv ## Resolve the dependencies anew into the lock files
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml --group dev -o requirements-dev.lock
+
+setup: $(VENV)/.run ## Install what running needs
+
+setup-dev: $(VENV)/.dev ## Install what developing needs
+
+codegen-tools: deploy/codegen/node_modules/.stamp ## Install the TypeScript generator
+
+deploy/codegen/node_modules/.stamp: deploy/codegen/package-lock.json
+	@cd deploy/codegen && npm ci --silent
+	@touch $@
+
+clean: ## Remove what was installed and generated caches (not the state)
+	rm -rf $(VENV) deploy/codegen/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# uv is fetched once by the environment's own pip, with hashes, and does the rest.
+$(VENV)/.uv: requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 >= 3.11 is needed; set PYTHON=" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.uv requirements.lock pyproject.toml
+	@echo "Installing the locked dependencies"
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@touch $@
