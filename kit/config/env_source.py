@@ -17,7 +17,7 @@ PREFIX = "FASTCHAT_"
 LEGACY: Mapping[str, tuple[str, ...]] = {
     "DATABASE_URL": ("database", "url"),
     "DEFAULT_MODEL": ("settings", "preferences", "default_model"),
-    "CORS_ORIGINS": ("edge", "cors_origins"),
+    "CORS_ORIGINS": ("edge", "cors", "origins"),
     "LOG_LEVEL": ("telemetry", "log_level"),
     "LOG_FORMAT": ("telemetry", "log_format"),
 }
