@@ -183,6 +183,11 @@ class AttachRunResponse(betterproto2.Message):
     The event.
     """
 
+    more: "list[__common__v1__.RunEvent]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Events that follow it and were ready with it, in order: one message costs more than ten events.
+    """
+
 
 default_message_pool.register_message("fastchat.orchestrator.v1", "AttachRunResponse", AttachRunResponse)
 
@@ -467,6 +472,11 @@ class StartRunResponse(betterproto2.Message):
     event: "__common__v1__.RunEvent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The event.
+    """
+
+    more: "list[__common__v1__.RunEvent]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Events that follow it and were ready with it, in order: one message costs more than ten events.
     """
 
 

@@ -28,39 +28,39 @@ from fastchat.integration.v1 import model_service_pb2 as fastchat_dot_integratio
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*fastchat/orchestrator/v1/run_service.proto\x12\x18\x66\x61stchat.orchestrator.v1\x1a\x1e\x66\x61stchat/common/v1/event.proto\x1a\x1e\x66\x61stchat/common/v1/usage.proto\x1a+fastchat/integration/v1/model_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x02\n\x0fStartRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x03 \x01(\t\x12\x11\n\tthread_id\x18\x04 \x01(\t\x12\r\n\x05graph\x18\x05 \x01(\t\x12\x30\n\x04\x63\x61ll\x18\x06 \x01(\x0b\x32\".fastchat.integration.v1.ModelCall\x12/\n\x07started\x18\x07 \x01(\x0b\x32\x1e.fastchat.common.v1.RunStarted\x12\x0f\n\x07\x64urable\x18\x08 \x01(\x08\x12=\n\ron_disconnect\x18\t \x01(\x0e\x32&.fastchat.orchestrator.v1.OnDisconnect\x12\x12\n\ntimeout_ms\x18\n \x01(\r\x12\x14\n\x0cusage_events\x18\x0b \x01(\x08\x12\x19\n\x11parent_message_id\x18\x0c \x01(\t\"?\n\x10StartRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.fastchat.common.v1.RunEvent\"M\n\x10\x41ttachRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x04\"@\n\x11\x41ttachRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.fastchat.common.v1.RunEvent\"\xc5\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x33\n\x06status\x18\x03 \x01(\x0e\x32#.fastchat.orchestrator.v1.RunStatus\x12\r\n\x05graph\x18\x04 \x01(\t\x12\x13\n\x0bmodel_alias\x18\x05 \x01(\t\x12\x15\n\rlast_sequence\x18\x06 \x01(\x04\x12(\n\x05usage\x18\x07 \x01(\x0b\x32\x19.fastchat.common.v1.Usage\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07readers\x18\n \x01(\r\x12\x11\n\tpublic_id\x18\x0b \x01(\t\"2\n\rGetRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"<\n\x0eGetRunResponse\x12*\n\x03run\x18\x01 \x01(\x0b\x32\x1d.fastchat.orchestrator.v1.Run\"s\n\x0fListRunsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"X\n\x10ListRunsResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.fastchat.orchestrator.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x10\x43\x61ncelRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\"?\n\x11\x43\x61ncelRunResponse\x12*\n\x03run\x18\x01 \x01(\x0b\x32\x1d.fastchat.orchestrator.v1.Run*i\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x01\x12\x1e\n\x1aON_DISCONNECT_CANCEL_AFTER\x10\x02*\xd8\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x1a\n\x16RUN_STATUS_INTERRUPTED\x10\x03\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x04\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x05\x12\x19\n\x15RUN_STATUS_INCOMPLETE\x10\x06\x12\x15\n\x11RUN_STATUS_FAILED\x10\x07\x32\xff\x03\n\nRunService\x12\x63\n\x08StartRun\x12).fastchat.orchestrator.v1.StartRunRequest\x1a*.fastchat.orchestrator.v1.StartRunResponse0\x01\x12\x66\n\tAttachRun\x12*.fastchat.orchestrator.v1.AttachRunRequest\x1a+.fastchat.orchestrator.v1.AttachRunResponse0\x01\x12[\n\x06GetRun\x12\'.fastchat.orchestrator.v1.GetRunRequest\x1a(.fastchat.orchestrator.v1.GetRunResponse\x12\x61\n\x08ListRuns\x12).fastchat.orchestrator.v1.ListRunsRequest\x1a*.fastchat.orchestrator.v1.ListRunsResponse\x12\x64\n\tCancelRun\x12*.fastchat.orchestrator.v1.CancelRunRequest\x1a+.fastchat.orchestrator.v1.CancelRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*fastchat/orchestrator/v1/run_service.proto\x12\x18\x66\x61stchat.orchestrator.v1\x1a\x1e\x66\x61stchat/common/v1/event.proto\x1a\x1e\x66\x61stchat/common/v1/usage.proto\x1a+fastchat/integration/v1/model_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x02\n\x0fStartRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x03 \x01(\t\x12\x11\n\tthread_id\x18\x04 \x01(\t\x12\r\n\x05graph\x18\x05 \x01(\t\x12\x30\n\x04\x63\x61ll\x18\x06 \x01(\x0b\x32\".fastchat.integration.v1.ModelCall\x12/\n\x07started\x18\x07 \x01(\x0b\x32\x1e.fastchat.common.v1.RunStarted\x12\x0f\n\x07\x64urable\x18\x08 \x01(\x08\x12=\n\ron_disconnect\x18\t \x01(\x0e\x32&.fastchat.orchestrator.v1.OnDisconnect\x12\x12\n\ntimeout_ms\x18\n \x01(\r\x12\x14\n\x0cusage_events\x18\x0b \x01(\x08\x12\x19\n\x11parent_message_id\x18\x0c \x01(\t\"k\n\x10StartRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.fastchat.common.v1.RunEvent\x12*\n\x04more\x18\x02 \x03(\x0b\x32\x1c.fastchat.common.v1.RunEvent\"M\n\x10\x41ttachRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x04\"l\n\x11\x41ttachRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1c.fastchat.common.v1.RunEvent\x12*\n\x04more\x18\x02 \x03(\x0b\x32\x1c.fastchat.common.v1.RunEvent\"\xc5\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x33\n\x06status\x18\x03 \x01(\x0e\x32#.fastchat.orchestrator.v1.RunStatus\x12\r\n\x05graph\x18\x04 \x01(\t\x12\x13\n\x0bmodel_alias\x18\x05 \x01(\t\x12\x15\n\rlast_sequence\x18\x06 \x01(\x04\x12(\n\x05usage\x18\x07 \x01(\x0b\x32\x19.fastchat.common.v1.Usage\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07readers\x18\n \x01(\r\x12\x11\n\tpublic_id\x18\x0b \x01(\t\"2\n\rGetRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"<\n\x0eGetRunResponse\x12*\n\x03run\x18\x01 \x01(\x0b\x32\x1d.fastchat.orchestrator.v1.Run\"s\n\x0fListRunsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"X\n\x10ListRunsResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.fastchat.orchestrator.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x10\x43\x61ncelRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\"?\n\x11\x43\x61ncelRunResponse\x12*\n\x03run\x18\x01 \x01(\x0b\x32\x1d.fastchat.orchestrator.v1.Run*i\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x01\x12\x1e\n\x1aON_DISCONNECT_CANCEL_AFTER\x10\x02*\xd8\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x1a\n\x16RUN_STATUS_INTERRUPTED\x10\x03\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x04\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x05\x12\x19\n\x15RUN_STATUS_INCOMPLETE\x10\x06\x12\x15\n\x11RUN_STATUS_FAILED\x10\x07\x32\xff\x03\n\nRunService\x12\x63\n\x08StartRun\x12).fastchat.orchestrator.v1.StartRunRequest\x1a*.fastchat.orchestrator.v1.StartRunResponse0\x01\x12\x66\n\tAttachRun\x12*.fastchat.orchestrator.v1.AttachRunRequest\x1a+.fastchat.orchestrator.v1.AttachRunResponse0\x01\x12[\n\x06GetRun\x12\'.fastchat.orchestrator.v1.GetRunRequest\x1a(.fastchat.orchestrator.v1.GetRunResponse\x12\x61\n\x08ListRuns\x12).fastchat.orchestrator.v1.ListRunsRequest\x1a*.fastchat.orchestrator.v1.ListRunsResponse\x12\x64\n\tCancelRun\x12*.fastchat.orchestrator.v1.CancelRunRequest\x1a+.fastchat.orchestrator.v1.CancelRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fastchat.orchestrator.v1.run_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ONDISCONNECT']._serialized_start=1567
-  _globals['_ONDISCONNECT']._serialized_end=1672
-  _globals['_RUNSTATUS']._serialized_start=1675
-  _globals['_RUNSTATUS']._serialized_end=1891
+  _globals['_ONDISCONNECT']._serialized_start=1655
+  _globals['_ONDISCONNECT']._serialized_end=1760
+  _globals['_RUNSTATUS']._serialized_start=1763
+  _globals['_RUNSTATUS']._serialized_end=1979
   _globals['_STARTRUNREQUEST']._serialized_start=215
   _globals['_STARTRUNREQUEST']._serialized_end=571
   _globals['_STARTRUNRESPONSE']._serialized_start=573
-  _globals['_STARTRUNRESPONSE']._serialized_end=636
-  _globals['_ATTACHRUNREQUEST']._serialized_start=638
-  _globals['_ATTACHRUNREQUEST']._serialized_end=715
-  _globals['_ATTACHRUNRESPONSE']._serialized_start=717
-  _globals['_ATTACHRUNRESPONSE']._serialized_end=781
-  _globals['_RUN']._serialized_start=784
-  _globals['_RUN']._serialized_end=1109
-  _globals['_GETRUNREQUEST']._serialized_start=1111
-  _globals['_GETRUNREQUEST']._serialized_end=1161
-  _globals['_GETRUNRESPONSE']._serialized_start=1163
-  _globals['_GETRUNRESPONSE']._serialized_end=1223
-  _globals['_LISTRUNSREQUEST']._serialized_start=1225
-  _globals['_LISTRUNSREQUEST']._serialized_end=1340
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1342
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1430
-  _globals['_CANCELRUNREQUEST']._serialized_start=1432
-  _globals['_CANCELRUNREQUEST']._serialized_end=1500
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1502
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1565
-  _globals['_RUNSERVICE']._serialized_start=1894
-  _globals['_RUNSERVICE']._serialized_end=2405
+  _globals['_STARTRUNRESPONSE']._serialized_end=680
+  _globals['_ATTACHRUNREQUEST']._serialized_start=682
+  _globals['_ATTACHRUNREQUEST']._serialized_end=759
+  _globals['_ATTACHRUNRESPONSE']._serialized_start=761
+  _globals['_ATTACHRUNRESPONSE']._serialized_end=869
+  _globals['_RUN']._serialized_start=872
+  _globals['_RUN']._serialized_end=1197
+  _globals['_GETRUNREQUEST']._serialized_start=1199
+  _globals['_GETRUNREQUEST']._serialized_end=1249
+  _globals['_GETRUNRESPONSE']._serialized_start=1251
+  _globals['_GETRUNRESPONSE']._serialized_end=1311
+  _globals['_LISTRUNSREQUEST']._serialized_start=1313
+  _globals['_LISTRUNSREQUEST']._serialized_end=1428
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1430
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1518
+  _globals['_CANCELRUNREQUEST']._serialized_start=1520
+  _globals['_CANCELRUNREQUEST']._serialized_end=1588
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1590
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1653
+  _globals['_RUNSERVICE']._serialized_start=1982
+  _globals['_RUNSERVICE']._serialized_end=2493
 # @@protoc_insertion_point(module_scope)

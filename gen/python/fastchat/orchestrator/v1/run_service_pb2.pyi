@@ -168,18 +168,24 @@ class StartRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> _event_pb2.RunEvent:
         """The event."""
+
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
+        """Events that follow it and were ready with it, in order: one message costs more than ten events."""
 
     def __init__(
         self,
         *,
         event: _event_pb2.RunEvent | None = ...,
+        more: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "more", b"more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,18 +228,24 @@ class AttachRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> _event_pb2.RunEvent:
         """The event."""
+
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
+        """Events that follow it and were ready with it, in order: one message costs more than ten events."""
 
     def __init__(
         self,
         *,
         event: _event_pb2.RunEvent | None = ...,
+        more: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "more", b"more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -123,6 +123,13 @@ export declare type StartRunResponse = Message<"fastchat.orchestrator.v1.StartRu
    * @generated from field: fastchat.common.v1.RunEvent event = 1;
    */
   event?: RunEvent | undefined;
+
+  /**
+   * Events that follow it and were ready with it, in order: one message costs more than ten events.
+   *
+   * @generated from field: repeated fastchat.common.v1.RunEvent more = 2;
+   */
+  more: RunEvent[];
 };
 
 /**
@@ -177,6 +184,13 @@ export declare type AttachRunResponse = Message<"fastchat.orchestrator.v1.Attach
    * @generated from field: fastchat.common.v1.RunEvent event = 1;
    */
   event?: RunEvent | undefined;
+
+  /**
+   * Events that follow it and were ready with it, in order: one message costs more than ten events.
+   *
+   * @generated from field: repeated fastchat.common.v1.RunEvent more = 2;
+   */
+  more: RunEvent[];
 };
 
 /**
