@@ -40,7 +40,7 @@ bench: setup-dev ## Measure against a mock upstream, beside the alternatives
 	$(BIN)/python -m tests.bench $(BENCH)
 
 requirements: setup-dev ## Rewrite docs/requirements.md from the marks of the tests
-	$(BIN)/python -m deploy.requirements --write
+	$(BIN)/python -m deploy.checks --write-requirements
 
 lock: $(VENV)/.uv ## Resolve the dependencies anew into the lock files
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
