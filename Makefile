@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED = 1
 PACKAGES := kit edge orchestrator knowledge memory integration control deploy
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup setup-dev codegen-tools run test test-full lint format gen bench lock requirements clean
+.PHONY: help setup setup-dev codegen-tools client-tools client-tools run test test-full lint format gen bench lock requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,10 +21,10 @@ help: ## Show this list
 run: setup ## Set up what is missing and serve everything on 127.0.0.1:8080
 	@exec $(BIN)/fastchat up
 
-test: setup-dev ## Unit and contract tests and the end-to-end smoke, in minutes
+test: setup-dev client-tools codegen-tools ## Unit and contract tests and the end-to-end smoke, in minutes
 	$(PYTEST) -m "not full" tests
 
-test-full: setup-dev ## The long suites: conformance, chaos, the six processes
+test-full: setup-dev client-tools codegen-tools ## The long suites: conformance, chaos, the six processes
 	$(PYTEST) -m full tests
 
 lint: setup-dev codegen-tools ## Every static check
@@ -52,8 +52,10 @@ setup-dev: $(VENV)/.dev ## Install what developing needs
 
 codegen-tools: deploy/codegen/node_modules/.stamp ## Install the TypeScript generator
 
-deploy/codegen/node_modules/.stamp: deploy/codegen/package-lock.json
-	@cd deploy/codegen && npm ci --silent
+client-tools: tests/clients/node_modules/.stamp ## Install the JavaScript clients that tests drive
+
+%/node_modules/.stamp: %/package-lock.json
+	@cd $* && npm ci --silent
 	@touch $@
 
 clean: ## Remove what was installed and generated caches (not the state)

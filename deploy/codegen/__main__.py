@@ -19,10 +19,10 @@ def main(arguments: list[str]) -> int:
             generate(Path(folder))
             stale = differences(ROOT / "gen", Path(folder))
     except GenerationError as problem:
-        print(problem, file=sys.stderr)  # noqa: T201 - a command's output
+        print(problem, file=sys.stderr)
         return 1
     for path in stale:
-        print(f"gen/{path} differs from what proto/ generates: run `make gen`", file=sys.stderr)  # noqa: T201 - a command's output
+        print(f"gen/{path} differs from what proto/ generates: run `make gen`", file=sys.stderr)
     return 1 if stale else 0
 
 

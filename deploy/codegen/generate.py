@@ -91,7 +91,7 @@ def _protoc(options: Sequence[str], protos: Sequence[str]) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", *options, *protos]
     # betterproto's plugin formats by calling the `ruff` on the path
     env = {**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)  # noqa: S603 - our own tools
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     if done.returncode:
         raise GenerationError(done.stderr.strip() or f"protoc ended with {done.returncode}")
 
