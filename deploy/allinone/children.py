@@ -6,6 +6,7 @@ between: it waits for the end of a pipe that only the parent holds open.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -73,8 +74,13 @@ def spawn(
 
 
 def send(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to the child's group; nothing happens when it has ended."""
-    try:
-        os.killpg(child.pid, number)
-    except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
-        return
+    """Send a signal to the child, or to its whole group when it must not be survived; nothing happens when it has ended.
+
+    A tethered child is reached through its group, since the process that we know is the shell.
+    """
+    tethered = child.stdin is not None
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
+        if tethered or number == signal.SIGKILL:
+            os.killpg(child.pid, number)
+        else:
+            os.kill(child.pid, number)

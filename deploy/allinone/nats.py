@@ -63,6 +63,17 @@ class NatsServer:
         """Process id while it runs."""
         return self._process.pid if self.running and self._process else None
 
+    name = "nats"
+
+    def exit_code(self) -> int | None:
+        """Exit code; None while it runs; 0 before it ever ran."""
+        return self._process.poll() if self._process else 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process; nothing happens when it has ended."""
+        if self._process is not None and self._process.poll() is None:
+            children.send(self._process, number)
+
     @property
     def running(self) -> bool:
         """Whether the process lives."""
@@ -114,7 +125,7 @@ class NatsServer:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
-        children.send(self._process, number)
+        self.signal(number)
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
