@@ -1,0 +1,56 @@
+"""Refuses a request body above the limit: by its declared length before reading, else while it arrives.
+
+Stands inside the identity middleware, so that a tenant's narrower limit counts and nobody's body is read before
+they are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kit.errors import PlatformError, Reason
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Limit = Callable[[Scope], int]
+"""The limit in bytes for the request with this scope."""
+
+
+class BodyLimit:
+    """PAYLOAD_TOO_LARGE above the limit, for chunked bodies too."""
+
+    def __init__(self, app: ASGIApp, limit: Limit) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit(scope)
+        if _declared(scope) > limit:
+            raise _too_large(limit)
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > limit:
+                    raise _too_large(limit)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+def _too_large(limit: int) -> PlatformError:
+    return PlatformError(
+        Reason.PAYLOAD_TOO_LARGE, f"the body is larger than the limit of {limit} bytes", limit_bytes=str(limit)
+    )
