@@ -74,7 +74,7 @@ def spawn(
 
 
 def send(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to the child, or to its whole group when it must not be survived; nothing happens when it has ended.
+    """Send a signal to the child, or to its whole group when it must not be survived; nothing when it has ended.
 
     A tethered child is reached through its group, since the process that we know is the shell.
     """

@@ -69,7 +69,7 @@ class NatsServer:
         """Exit code; None while it runs; 0 before it ever ran."""
         return self._process.poll() if self._process else 0
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process; nothing happens when it has ended."""
         if self._process is not None and self._process.poll() is None:
             children.send(self._process, number)
@@ -125,7 +125,7 @@ class NatsServer:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
-        self.signal(number)
+        self.send_signal(number)
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -35,7 +35,7 @@ class Part(Protocol):
     def exit_code(self) -> int | None:
         """How it ended; None while it runs."""
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal; nothing happens when it has ended."""
 
 
@@ -56,7 +56,7 @@ class Child:
         """Exit code; None while it runs; 0 before it ever ran."""
         return self._process.poll() if self._process else 0
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to its process group."""
         if self._process is not None and self._process.poll() is None:
             children.send(self._process, number)
@@ -180,11 +180,11 @@ class Supervisor:
         """Stop wave by wave; a second stop signal kills what is left."""
         for wave in self._waves:
             for kept in wave:
-                kept.part.signal(signal.SIGTERM)
+                kept.part.send_signal(signal.SIGTERM)
             await self._gone(wave, self._limits.drain_s + STOP_GRACE_S)
             for kept in wave:
                 if kept.part.exit_code() is None:
-                    kept.part.signal(signal.SIGKILL)
+                    kept.part.send_signal(signal.SIGKILL)
             await self._gone(wave, STOP_GRACE_S)
 
     async def _gone(self, wave: Sequence[_Kept], timeout_s: float) -> None:
