@@ -37,7 +37,7 @@ def new_uuid() -> str:
 
 
 def new_id(prefix: str) -> str:
-    """A random id: the prefix, "_" unless it ends with "_" or "-", and 24 characters of lower-case base32 (120 bits)."""
+    """A random id: the prefix ("_" is added unless it ends with "_" or "-") and 24 characters of base32 (120 bits)."""
     head = prefix if prefix.endswith(("_", "-")) else f"{prefix}_"
     return head + base64.b32encode(secrets.token_bytes(_RANDOM_BYTES)).decode("ascii").lower()
 

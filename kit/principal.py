@@ -138,7 +138,7 @@ def key_id_of(public: Ed25519PublicKey) -> str:
 
 
 def load_or_create_mesh_key(path: Path) -> MeshKey:
-    """The Ed25519 key in a PEM file, made on first use (0600). ConfigError if it cannot be read or others may read it."""
+    """The Ed25519 key in a PEM file, made on first use (0600). ConfigError if unreadable, or readable to others."""
     try:
         if not path.exists():
             write_new_secret(path, MeshKey.generate().pem())
