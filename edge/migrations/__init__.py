@@ -1,0 +1,1 @@
+"""Schema of the edge's database, as Alembic revisions (see kit.db.migrate)."""

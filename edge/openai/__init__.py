@@ -1,0 +1,1 @@
+"""OpenAI's JSON <-> our protos: pure functions, no transport."""

@@ -1,0 +1,94 @@
+"""Reading a run to its end, over as many calls as it takes.
+
+A durable run is in the log: when the replica that told it dies or drains, the reader goes on at another one, after
+the last event that it has. A plain run dies with its replica; only a start that nothing came of is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from edge.clients import EventCall
+from fastchat.common.v1.event_pb2 import RunEvent
+from kit.errors import PlatformError, Reason
+from kit.telemetry import get_logger
+
+log = get_logger(__name__)
+
+# Longest time without a new event before a broken stream is given up, seconds.
+DURABLE_PATIENCE_S = 30.0
+PLAIN_PATIENCE_S = 2.0
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+_BROKEN = frozenset({Reason.DEPENDENCY_UNAVAILABLE, Reason.DRAINING, Reason.CIRCUIT_OPEN})
+_TERMINAL = ("complete", "error")
+
+# after_sequence -> a call; 0: from the start
+Open = Callable[[int], EventCall]
+
+
+class RunReader:
+    """The events of one run, each once and in order."""
+
+    def __init__(self, open_call: Open, *, durable: bool, after: int = 0) -> None:
+        self._open = open_call
+        self._durable = durable
+        self._patience_s = DURABLE_PATIENCE_S if durable else PLAIN_PATIENCE_S
+        self._call = open_call(after)
+        self._left = False
+        self.last = after
+        self.ended = False
+
+    async def read(self) -> list[RunEvent]:
+        """The next events; empty after the last. CANCELLED once `leave` was called."""
+        if self.ended:
+            return []
+        events = await self._next()
+        if self._left:
+            self._call.leave()
+            raise PlatformError(Reason.CANCELLED, "The reader left.")
+        fresh = events if events[0].sequence == self.last + 1 else [e for e in events if e.sequence > self.last]
+        if not fresh:
+            return await self.read()
+        self.last = fresh[-1].sequence
+        self.ended = fresh[-1].WhichOneof("payload") in _TERMINAL
+        return fresh
+
+    async def _next(self) -> list[RunEvent]:
+        broken_since: float | None = None
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                events = await self._call.read()
+                if events:
+                    return events
+                failure = PlatformError(Reason.RUN_INTERRUPTED, "The run's stream ended before the run did.")
+            except PlatformError as error:
+                if error.reason not in _BROKEN:
+                    raise
+                failure = error
+            now = asyncio.get_running_loop().time()
+            broken_since = broken_since or now
+            if self._left or not self._may_retry or now - broken_since > self._patience_s:
+                raise failure
+            log.info("run.reopened", after=self.last, reason=failure.reason.name)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            if self._left:
+                raise PlatformError(Reason.CANCELLED, "The reader left.")
+            self._call = self._open(self.last)
+
+    @property
+    def _may_retry(self) -> bool:
+        return self._durable or self.last == 0
+
+    def leave(self) -> None:
+        """Stop reading: cancels a plain run, leaves a durable one to itself.
+
+        A durable run that told nothing yet is awaited first: what was written for it depends on whether it began.
+        """
+        self._left = True
+        if not self._durable or self.last:
+            self._call.leave()
