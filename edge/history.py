@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from edge.clients import Clients, attach_run
+from edge.clients import Clients
 from edge.projections.fold import Answer
-from edge.run_reader import RunReader
+from edge.run_reader import attached
 from edge.threads import Threads
 from kit.errors import PlatformError, Reason
-from kit.principal import acting_as, service_principal
+from kit.principal import service_principal
 from kit.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -63,16 +63,13 @@ class History:
             await self._threads.commit(tenant_id, answer)
 
     async def _read(self, tenant_id: str, run_id: str) -> Answer:
-        principal = service_principal("edge", tenant_id)
-        with acting_as(principal):
-            reader = RunReader(lambda after: attach_run(self._clients, tenant_id, run_id, after), durable=True)
-            answer = Answer()
-            try:
-                async with asyncio.timeout(_READ_LIMIT_S):
-                    while events := await reader.read():
-                        for event in events:
-                            answer.feed(event)
-            finally:
-                if not reader.ended:
-                    reader.leave()
+        reader = attached(self._clients, service_principal("edge", tenant_id), run_id)
+        answer = Answer()
+        try:
+            async with asyncio.timeout(_READ_LIMIT_S):
+                while events := await reader.read():
+                    for event in events:
+                        answer.feed(event)
+        finally:
+            reader.close()
         return answer

@@ -10,9 +10,11 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from edge.clients import EventCall
+from edge.clients import Clients, EventCall, attach_run
 from fastchat.common.v1.event_pb2 import RunEvent
+from fastchat.common.v1.principal_pb2 import Principal
 from kit.errors import PlatformError, Reason
+from kit.principal import acting_as
 from kit.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -92,3 +94,18 @@ class RunReader:
         self._left = True
         if not self._durable or self.last:
             self._call.leave()
+
+    def close(self) -> None:
+        """Leave, unless it was read to its end. Safe to repeat."""
+        if not self.ended:
+            self.leave()
+
+
+def attached(clients: Clients, principal: Principal, run_id: str, after: int = 0) -> RunReader:
+    """A reader of a durable run, as the principal, from the event after `after`."""
+
+    def open_call(last: int) -> EventCall:
+        with acting_as(principal):
+            return attach_run(clients, principal.tenant_id, run_id, last)
+
+    return RunReader(open_call, durable=True, after=after)

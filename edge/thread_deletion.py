@@ -14,7 +14,7 @@ from kit.telemetry import get_logger
 log = get_logger(__name__)
 
 
-async def delete_thread(clients: Clients, threads: Threads, principal: Principal, thread_id: str) -> Thread:
+async def delete_with_run(clients: Clients, threads: Threads, principal: Principal, thread_id: str) -> Thread:
     """Remove a thread with its messages; tells how it was. Its run, if one is active, is cancelled."""
     thread = await threads.delete(principal, thread_id)
     if thread.active_run_id:

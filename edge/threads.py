@@ -122,7 +122,7 @@ class Threads:
         async with self._open(principal, thread_id, read_only=True) as session:
             return session.thread()
 
-    async def list(self, principal: Principal, size: int, token: str, user_id: str = "") -> Page:
+    async def page(self, principal: Principal, size: int, token: str, user_id: str = "") -> Page:
         """Threads in the caller's reach, last used first; `user_id` narrows further."""
         reach = reach_of(principal)
         if user_id and reach.user_id not in ("", user_id):

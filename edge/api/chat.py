@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from edge.api.bodies import CHAT_BODY
-from edge.api.streams import Departure, TurnStream
+from edge.api.streams import Departure, RunStream
 from edge.auth import identity
 from edge.openai.chat_request import ENVELOPES, ChatRequest, parse_chat
 from edge.projections import Options, projection_for
@@ -49,7 +49,7 @@ def router(deps: EdgeDeps) -> APIRouter:
             except BaseException:
                 await turn.close()
                 raise
-            return TurnStream(turn, projection_for(options), headers, deps.config.keepalive_s, owned.pop_all())
+            return RunStream(turn, projection_for(options), headers, deps.config.keepalive_s, owned.pop_all())
 
     return routes
 

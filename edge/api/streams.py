@@ -1,4 +1,4 @@
-"""Sending a turn as server-sent events, and noticing that its reader left.
+"""Sending a run as server-sent events, and noticing that its reader left.
 
 One ASGI send per event. The response is an ASGI application of its own: no generator, no task group between the
 run's stream and the socket.
@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from edge.projections import Projection, sse
-from edge.turns import Turn
 from fastchat.common.v1.event_pb2 import RunEvent
 from kit.errors import PlatformError, Reason
 from kit.ids import new_uuid
@@ -27,11 +26,32 @@ log = get_logger(__name__)
 _HEADERS = {"content-type": sse.CONTENT_TYPE, "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-class Departure:
-    """Leaves the turn when the client's connection closes. Use it around everything that waits for the run."""
+class Source(Protocol):
+    """A run that is being read: a turn, or a run attached to."""
 
-    def __init__(self, receive: Receive, turn: Turn) -> None:
-        self._turn = turn
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        ...
+
+    async def read(self) -> list[RunEvent]:
+        """The next events; empty after the last, CANCELLED once `leave` was called."""
+        ...
+
+    def leave(self) -> None:
+        """The reader is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+class Departure:
+    """Leaves the run when the client's connection closes. Use it around everything that waits for the run."""
+
+    def __init__(self, receive: Receive, source: Source) -> None:
+        self._source = source
         self.happened = False
         self._task = asyncio.ensure_future(self._watch(receive))
 
@@ -39,7 +59,7 @@ class Departure:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.happened = True
-        self._turn.leave()
+        self._source.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -82,16 +102,16 @@ class _Keepalive:
             self._task.cancel()
 
 
-class TurnStream(Response):
-    """The answer of a turn, as frames of a projection."""
+class RunStream(Response):
+    """A run, as frames of a projection."""
 
     def __init__(
-        self, turn: Turn, projection: Projection, headers: Mapping[str, str], keepalive_s: float, owned: ExitStack
+        self, source: Source, projection: Projection, headers: Mapping[str, str], keepalive_s: float, owned: ExitStack
     ) -> None:
         super().__init__(None, headers={**_HEADERS, **headers})
         # the length is not known
         del self.headers["content-length"]
-        self._turn = turn
+        self._source = source
         self._projection = projection
         self._keepalive_s = keepalive_s
         # what is to be let go of when the stream ends
@@ -109,11 +129,11 @@ class TurnStream(Response):
                     keepalive.stop()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
-                await self._turn.close()
+                await self._source.close()
 
     async def _pump(self, send: Send, keepalive: _Keepalive) -> None:
         try:
-            while not self._projection.done and (events := await self._turn.read()):
+            while not self._projection.done and (events := await self._source.read()):
                 for event in events:
                     for frame in self._projection.feed(event):
                         await send({"type": "http.response.body", "body": frame, "more_body": True})
@@ -126,14 +146,14 @@ class TurnStream(Response):
                 return
             failure = error
         except Exception:
-            log.exception("stream.failed", run_id=self._turn.run_id)
+            log.exception("stream.failed", run_id=self._source.run_id)
             failure = PlatformError(Reason.INTERNAL, "Something went wrong on our side.", trace_id=current_trace_id())
-        for frame in self._projection.feed(_failed(self._turn, failure)):
+        for frame in self._projection.feed(_failed(self._source, failure)):
             await send({"type": "http.response.body", "body": frame, "more_body": True})
 
 
-def _failed(turn: Turn, failure: PlatformError) -> RunEvent:
+def _failed(source: Source, failure: PlatformError) -> RunEvent:
     """A failure between the run and us, told like one of the run's."""
-    event = RunEvent(event_id=new_uuid(), run_id=turn.run_id, thread_id=turn.thread_id, error=failure.to_event())
+    event = RunEvent(event_id=new_uuid(), run_id=source.run_id, error=failure.to_event())
     event.time.GetCurrentTime()
     return event

@@ -14,7 +14,7 @@ from edge.api.bodies import THREAD_CREATE_BODY, THREAD_UPDATE_BODY
 from edge.auth import identity
 from edge.openai.fields import boolean, only, optional_string, parse_object, string, wrong_type, wrong_value
 from edge.openai.render import content_json, role_name, tool_calls_json
-from edge.thread_deletion import delete_thread
+from edge.thread_deletion import delete_with_run
 from edge.threads import LONGEST_TITLE
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.gateway.v1 import thread_service_pb2 as pb
@@ -38,7 +38,7 @@ def router(deps: EdgeDeps) -> APIRouter:
         """The caller's threads, last used first. Query: `limit` (1 to 200, 50), `after`, `user_id`."""
         principal = allowed(request, "thread.read")
         query = request.query_params
-        page = await threads.list(principal, _limit(query), query.get("after", ""), query.get("user_id", ""))
+        page = await threads.page(principal, _limit(query), query.get("after", ""), query.get("user_id", ""))
         return _array(request, [thread_json(thread) for thread in page.threads], page.next_page_token)
 
     @routes.post("", status_code=201, response_model=None, openapi_extra=THREAD_CREATE_BODY)
@@ -74,7 +74,7 @@ def router(deps: EdgeDeps) -> APIRouter:
     async def delete_thread(request: Request, thread_id: str) -> Response:
         """Remove a thread with its messages; a run that works on it is cancelled."""
         principal = allowed(request, "thread.write", thread_id)
-        thread = await delete_thread(deps.clients, threads, principal, thread_id)
+        thread = await delete_with_run(deps.clients, threads, principal, thread_id)
         return _json({"id": thread.id, "object": "thread.deleted", "deleted": True})
 
     @routes.get("/{thread_id}/messages", response_model=None)

@@ -30,7 +30,7 @@ class ChatServicer(ChatServiceServicer):
         self._deps = deps
         self._turns = Turns(deps.clients, deps.threads, deps.settings, deps.policy)
 
-    async def StreamChat(self, request: pb.StreamChatRequest, context: Context) -> AsyncIterator[pb.StreamChatResponse]:  # type: ignore[override]  # generated for both stacks
+    async def StreamChat(self, request: pb.StreamChatRequest, context: Context) -> AsyncIterator[pb.StreamChatResponse]:
         """StreamChat answers a conversation as a stream of run events."""
         who = await caller(self._deps, context)
         with self._deps.limits.stream(who):
@@ -42,7 +42,7 @@ class ChatServicer(ChatServiceServicer):
             finally:
                 await turn.close()
 
-    async def CompleteChat(self, request: pb.CompleteChatRequest, context: Context) -> pb.CompleteChatResponse:  # type: ignore[override]  # generated for both stacks
+    async def CompleteChat(self, request: pb.CompleteChatRequest, context: Context) -> pb.CompleteChatResponse:
         """CompleteChat answers a conversation at once."""
         who = await caller(self._deps, context)
         with self._deps.limits.stream(who):
@@ -53,7 +53,7 @@ class ChatServicer(ChatServiceServicer):
                 await turn.close()
         return _completion(answer, turn)
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # type: ignore[override]  # generated for both stacks
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """ListModels lists the aliases that the caller may use."""
         principal = (await caller(self._deps, context)).principal
         self._deps.policy.require(principal, "model.list", "Model", "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from edge.clients import attach_run, told
+from edge.clients import told
 from edge.gateway.caller import Context, caller
-from edge.run_reader import RunReader
+from edge.run_reader import attached
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.gateway.v1 import run_service_pb2 as pb
 from fastchat.gateway.v1.run_service_pb2_grpc import RunServiceServicer
@@ -24,34 +24,27 @@ class RunServicer(RunServiceServicer):
     def __init__(self, deps: EdgeDeps) -> None:
         self._deps = deps
 
-    async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:  # type: ignore[override]  # generated for both stacks
+    async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         """WatchRun streams a run's events after a cursor."""
         who = await caller(self._deps, context)
         self._deps.policy.require(who.principal, "run.read", "Run", request.run_id)
-        tenant_id = who.principal.tenant_id
-
-        with self._deps.limits.stream(who), acting_as(who.principal):
-            reader = RunReader(
-                lambda after: attach_run(self._deps.clients, tenant_id, request.run_id, after),
-                durable=True,
-                after=request.after_sequence,
-            )
+        with self._deps.limits.stream(who):
+            reader = attached(self._deps.clients, who.principal, request.run_id, request.after_sequence)
             try:
                 while events := await reader.read():
                     for event in events:
                         yield pb.WatchRunResponse(event=event)
             finally:
-                if not reader.ended:
-                    reader.leave()
+                reader.close()
 
-    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:  # type: ignore[override]  # generated for both stacks
+    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         """GetRun tells where a run stands."""
         principal = await self._allowed(context, "run.read", request.run_id)
         with acting_as(principal):
             asked = runs_pb.GetRunRequest(tenant_id=principal.tenant_id, run_id=request.run_id)
             return pb.GetRunResponse(run=(await told(self._deps.clients.runs.GetRun(asked), "orchestrator")).run)
 
-    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:  # type: ignore[override]  # generated for both stacks
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         """ListRuns lists runs, newest first."""
         principal = await self._allowed(context, "run.read", "")
         asked = runs_pb.ListRunsRequest(
@@ -65,7 +58,7 @@ class RunServicer(RunServiceServicer):
             page = await told(self._deps.clients.runs.ListRuns(asked), "orchestrator")
         return pb.ListRunsResponse(runs=page.runs, next_page_token=page.next_page_token)
 
-    async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:  # type: ignore[override]  # generated for both stacks
+    async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
         """CancelRun stops a run."""
         principal = await self._allowed(context, "run.cancel", request.run_id)
         asked = runs_pb.CancelRunRequest(

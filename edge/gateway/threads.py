@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edge.gateway.caller import Context, caller
 from edge.openai.fields import string
-from edge.thread_deletion import delete_thread
+from edge.thread_deletion import delete_with_run
 from edge.threads import LONGEST_TITLE
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.gateway.v1 import thread_service_pb2 as pb
@@ -23,25 +23,25 @@ class ThreadServicer(ThreadServiceServicer):
         self._deps = deps
         self._threads = deps.threads
 
-    async def CreateThread(self, request: pb.CreateThreadRequest, context: Context) -> pb.CreateThreadResponse:  # type: ignore[override]  # generated for both stacks
+    async def CreateThread(self, request: pb.CreateThreadRequest, context: Context) -> pb.CreateThreadResponse:
         """CreateThread makes an empty thread."""
         principal = await self._allowed(context, "thread.write")
         user_id = string(request.user_id, "user_id", longest=256)
         title = string(request.title, "title", longest=LONGEST_TITLE)
         return pb.CreateThreadResponse(thread=await self._threads.create(principal, user_id, title))
 
-    async def GetThread(self, request: pb.GetThreadRequest, context: Context) -> pb.GetThreadResponse:  # type: ignore[override]  # generated for both stacks
+    async def GetThread(self, request: pb.GetThreadRequest, context: Context) -> pb.GetThreadResponse:
         """GetThread tells about one thread."""
         principal = await self._allowed(context, "thread.read", request.thread_id)
         return pb.GetThreadResponse(thread=await self._threads.get(principal, request.thread_id))
 
-    async def ListThreads(self, request: pb.ListThreadsRequest, context: Context) -> pb.ListThreadsResponse:  # type: ignore[override]  # generated for both stacks
+    async def ListThreads(self, request: pb.ListThreadsRequest, context: Context) -> pb.ListThreadsResponse:
         """ListThreads lists threads, last used first."""
         principal = await self._allowed(context, "thread.read")
-        page = await self._threads.list(principal, request.page_size, request.page_token)
+        page = await self._threads.page(principal, request.page_size, request.page_token)
         return pb.ListThreadsResponse(threads=page.threads, next_page_token=page.next_page_token)
 
-    async def UpdateThread(self, request: pb.UpdateThreadRequest, context: Context) -> pb.UpdateThreadResponse:  # type: ignore[override]  # generated for both stacks
+    async def UpdateThread(self, request: pb.UpdateThreadRequest, context: Context) -> pb.UpdateThreadResponse:
         """UpdateThread changes title or pin."""
         principal = await self._allowed(context, "thread.write", request.thread_id)
         title = string(request.title, "title", longest=LONGEST_TITLE) if request.HasField("title") else None
@@ -49,13 +49,13 @@ class ThreadServicer(ThreadServiceServicer):
         thread = await self._threads.update(principal, request.thread_id, title, pinned)
         return pb.UpdateThreadResponse(thread=thread)
 
-    async def DeleteThread(self, request: pb.DeleteThreadRequest, context: Context) -> pb.DeleteThreadResponse:  # type: ignore[override]  # generated for both stacks
+    async def DeleteThread(self, request: pb.DeleteThreadRequest, context: Context) -> pb.DeleteThreadResponse:
         """DeleteThread removes a thread with its messages."""
         principal = await self._allowed(context, "thread.write", request.thread_id)
-        await delete_thread(self._deps.clients, self._threads, principal, request.thread_id)
+        await delete_with_run(self._deps.clients, self._threads, principal, request.thread_id)
         return pb.DeleteThreadResponse()
 
-    async def ListMessages(self, request: pb.ListMessagesRequest, context: Context) -> pb.ListMessagesResponse:  # type: ignore[override]  # generated for both stacks
+    async def ListMessages(self, request: pb.ListMessagesRequest, context: Context) -> pb.ListMessagesResponse:
         """ListMessages lists the messages of a thread's current branch, oldest first."""
         principal = await self._allowed(context, "thread.read", request.thread_id)
         messages, token = await self._threads.messages(

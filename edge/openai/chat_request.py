@@ -10,6 +10,7 @@ from edge.openai.fields import (
     boolean,
     choice,
     missing,
+    number,
     not_implemented,
     obj,
     only,
@@ -85,7 +86,7 @@ def _shape(request: ChatRequest, source: Json) -> None:
     limit = options.max_tokens(source)
     if limit is not None:
         call.max_tokens = limit
-    temperature = options.number(source, "temperature", 0, 2)
+    temperature = number(source, "temperature", 0, 2)
     if temperature is not None:
         call.temperature = temperature
     _functions(request, source)

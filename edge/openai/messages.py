@@ -211,7 +211,7 @@ def _legacy_answer(message: pb.ChatMessage, path: str, before: list[pb.ChatMessa
     wrong_value(f"{path}.name", "no earlier message calls that function.")
 
 
-def _refuse_attached(role: pb.Role, text: str, path: str) -> None:
+def _refuse_attached(role: pb.Role.ValueType, text: str, path: str) -> None:
     if role == pb.ROLE_USER and text.rstrip().endswith("]") and _ATTACHED.search(text):
         not_implemented(path, "files", "Attached files are not available yet.")
 

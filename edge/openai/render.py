@@ -16,7 +16,7 @@ _ROLES = {
 }
 
 
-def role_name(role: pb.Role) -> str:
+def role_name(role: pb.Role.ValueType) -> str:
     """OpenAI's name of a role."""
     return _ROLES[role]
 

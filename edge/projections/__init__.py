@@ -19,10 +19,15 @@ __all__ = ["PROJECTION_VERSION", "ChatProjection", "EnvelopeProjection", "Option
 class Projection(Protocol):
     """A fold of one run's events into server-sent events."""
 
-    number: int
-    """Frames made so far; the number of the last one."""
-    done: bool
-    """Whether the stream has ended, sentinel included."""
+    @property
+    def number(self) -> int:
+        """Frames made so far, without the sentinel: the number of the last one."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has ended, sentinel included."""
+        ...
 
     def feed(self, event: RunEvent) -> list[bytes]:
         """The frames that the event adds. Events come from number 1, without gaps."""

@@ -40,7 +40,8 @@ class ChatProjection:
         else:
             fold = _FOLDS.get(event.WhichOneof("payload") or "")
             frames = fold(self, event) if fold is not None else []
-        self.number += len(frames)
+        # the sentinel is no frame of its own
+        self.number += len(frames) - self.done
         return frames
 
     def _started(self, event: pb.RunEvent) -> list[bytes]:

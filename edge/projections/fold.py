@@ -41,7 +41,7 @@ class Choice:
             refusing = delta.kind == pb.TOKEN_KIND_REFUSAL
             (self.refusal_logprobs if refusing else self.text_logprobs).extend(orjson.loads(delta.logprobs_json))
 
-    def _side(self, kind: pb.TokenKind) -> list[str]:
+    def _side(self, kind: pb.TokenKind.ValueType) -> list[str]:
         return self.reasoning if kind == pb.TOKEN_KIND_REASONING else self.refusal
 
     @property

@@ -138,7 +138,7 @@ class ThreadStore:
             return [(self._sealer.thread(row), row.updated_at) for row in await session.scalars(query)]
 
 
-def _within(query: Select[tuple[ThreadRow]], reach: Reach) -> Select[tuple[ThreadRow]]:
+def _within(query: Select[ThreadRow], reach: Reach) -> Select[ThreadRow]:
     if reach.workspace_id:
         query = query.where(ThreadRow.workspace_id == reach.workspace_id)
     if reach.user_id:
