@@ -12,9 +12,9 @@ import re
 import struct
 from typing import Any
 
-_WORDS = tuple(
-    "amber birch cedar delta ember fjord grove haven indigo juniper kelp larch meadow north ocean "
-    "pine quartz river stone tide umber valley willow xenia yarrow zephyr".split()
+_WORDS = (
+    *("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "indigo", "juniper", "kelp", "larch"),
+    *("meadow", "north", "ocean", "pine", "quartz", "river", "stone", "tide", "umber", "valley", "willow", "yarrow"),
 )
 _PIECE = re.compile(r"\s*\S+")
 
