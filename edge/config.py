@@ -57,7 +57,7 @@ class AuthConfig(Section):
     negative_cache_size: int = Field(10_000, gt=0, description="Unknown keys remembered at most.")
     lookup_timeout_s: float = Field(2.0, gt=0, description="Timeout of a key look-up at control, seconds.")
     lookup_concurrency: int = Field(16, gt=0, description="Key look-ups under way at once.")
-    principal_ttl_s: int = Field(60, ge=10, le=600, description="How long an issued principal is good, seconds.")
+    clock_skew_s: int = Field(60, ge=0, le=600, description="How wrong a token issuer's clock may be, seconds.")
     jwks: JwksConfig = JwksConfig()
 
 

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from kit.errors import PlatformError, Reason
-
 from edge.auth.identity import Authenticated
+from kit.errors import PlatformError, Reason
 
 WINDOW_S: Final = 60.0
 _MAXIMUM_KEYS: Final = 100_000

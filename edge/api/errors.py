@@ -1,40 +1,19 @@
-"""The one renderer of errors over HTTP: PlatformError -> `{"error": {message, type, param, code}}` and its headers."""
+"""Errors as responses, and the framework's own errors (404, 405, validation) in the same shape."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from kit.errors import PlatformError, Reason
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edge.openai.errors import error_object
-
-Headers = list[tuple[bytes, bytes]]
-
-
-def rendered(error: PlatformError) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of the error."""
-    body = orjson.dumps({"error": error_object(error)})
-    status = error.row.http_status
-    headers: Headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if not error.row.retryable and (status in (HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500):
-        # The official SDKs retry these by themselves unless told not to.
-        headers.append((b"x-should-retry", b"false"))
-    if error.reason is Reason.PAYLOAD_TOO_LARGE:
-        headers.append((b"connection", b"close"))  # or the rest of the body would have to be read first
-    return status, headers, body
+from edge.middleware.errors import rendered
+from kit.errors import PlatformError, Reason
 
 
 def error_response(error: PlatformError) -> Response:

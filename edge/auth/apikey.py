@@ -15,10 +15,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from kit.errors import PlatformError, Reason
-
 from edge.auth.identity import KeyHash, KeyRecord
 from edge.config import AuthConfig
+from kit.errors import PlatformError, Reason
 
 MAXIMUM_KEY_CHARS = 512
 

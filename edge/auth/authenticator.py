@@ -6,28 +6,26 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from fastchat.common.v1.principal_pb2 import Principal
-from kit.errors import PlatformError, Reason
-
 from edge.auth import act_for
 from edge.auth.apikey import ApiKeys
 from edge.auth.bearer import BearerTokens, looks_like_token
-from edge.auth.identity import ADMIN, CHAT, Authenticated, KeyRecord
+from edge.auth.identity import Authenticated, KeyRecord
+from fastchat.common.v1.principal_pb2 import Principal
+from kit.errors import PlatformError, Reason
 
 AUTHORIZATION: Final = "authorization"
 ADMIN_KEY: Final = "x-admin-key"
 HEADERS: Final = (AUTHORIZATION, ADMIN_KEY, *act_for.HEADERS)
 """Every header that authentication reads, lower case."""
 
-_SCOPES_OF_ROLE: Final[Mapping[str, tuple[str, ...]]] = {"admin": (CHAT, ADMIN), "operator": (CHAT, ADMIN)}
 _REMEMBERED: Final = 10_000
 
 
 class Tenancy(Protocol):
     """What control has pushed about tenants and their settings."""
 
-    def require_fresh(self) -> None:
-        """SETTINGS_STALE if control has been away for longer than the profile allows."""
+    def require_fresh(self, tenant_id: str) -> None:
+        """SETTINGS_STALE if control has been away for longer than the tenant's profile allows."""
 
     def exists(self, tenant_id: str, workspace_id: str) -> bool:
         """Whether the workspace exists and may be used; with an empty workspace, the tenant."""
@@ -56,10 +54,10 @@ class Authenticator:
         DEPENDENCY_UNAVAILABLE (nothing known yet and control away).
         """
         credential = _credential(headers)
-        self._tenancy.require_fresh()
         if looks_like_token(credential) and self._keys.pushed(credential) is None:
             return await self._by_token(credential, headers)
         record = await self._keys.authenticate(credential)
+        self._tenancy.require_fresh(record.tenant_id)
         self._refuse_suspended(record.tenant_id, record.workspace_id)
         found = self._of_key(record)
         if act_for.asks(headers) and self._tenancy.may_act_for(record):
@@ -68,6 +66,7 @@ class Authenticator:
 
     async def _by_token(self, token: str, headers: Mapping[str, str]) -> Authenticated:
         claims = await self._tokens.verify(token, headers.get(act_for.TENANT, ""))
+        self._tenancy.require_fresh(claims.tenant_id)
         if not self._tenancy.exists(claims.tenant_id, ""):
             self._refuse_suspended(claims.tenant_id, "")
             raise PlatformError(Reason.INVALID_API_KEY, "the token is not valid here")
@@ -75,13 +74,13 @@ class Authenticator:
         if claims.workspace_id and not self._tenancy.exists(claims.tenant_id, claims.workspace_id):
             raise PlatformError(Reason.INVALID_API_KEY, "the token is not valid here")
         # "service" is what the mesh's own services are; no outside issuer may hand it out.
-        roles = [role for role in claims.roles if role != "service"] or ["member"]
+        roles = [role for role in claims.roles if role != "service"]
         principal = Principal(
             tenant_id=claims.tenant_id,
             workspace_id=claims.workspace_id,
             subject=f"user:{claims.subject}",
             roles=roles,
-            scopes=_scopes(roles),
+            scopes=claims.scopes,
         )
         return Authenticated(principal, {})
 
@@ -128,8 +127,3 @@ def _credential(headers: Mapping[str, str]) -> str:
             Reason.MISSING_CREDENTIALS, "no API key was sent; send it as 'Authorization: Bearer <API key>'"
         )
     return admin_key
-
-
-def _scopes(roles: list[str]) -> tuple[str, ...]:
-    scopes = [scope for role in roles for scope in _SCOPES_OF_ROLE.get(role, (CHAT,))]
-    return tuple(dict.fromkeys(scopes))

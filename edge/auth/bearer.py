@@ -11,16 +11,17 @@ import base64
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError, SecurityWarning
 from joserfc.jws import JWSRegistry
-from kit.errors import PlatformError, Reason
 
-from edge.auth.jwks import JsonWebKeys
+from edge.auth.jwks import JsonWebKeys, pick, usable_keys
+from kit.errors import PlatformError, Reason
+from kit.settings.schema import JwtIssuer
 
 ALGORITHMS: Final = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA",
@@ -32,36 +33,27 @@ MAXIMUM_TOKEN_CHARS: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """One trusted issuer, as one settings layer tells it.
+    """One trusted issuer, and whose settings trust it: `tenant_id` is empty for the operator's."""
 
-    `tenant_id` is the tenant whose layer it is, empty for the operator's. Claim names may be dotted paths.
-    """
-
-    issuer: str
-    jwks_uri: str
-    audiences: tuple[str, ...]
+    config: JwtIssuer
     tenant_id: str = ""
-    algorithms: tuple[str, ...] = ("RS256", "ES256")
-    clock_skew_s: int = 60
-    subject_claim: str = "sub"
-    tenant_claim: str = ""
-    workspace_claim: str = ""
-    roles_claim: str = ""
-    tenant: str = ""
-    workspace: str = ""
-    role_map: Mapping[str, str] = field(default_factory=dict)
-    default_roles: tuple[str, ...] = ()
+    workspace_id: str = ""
+
+    @property
+    def audience(self) -> str:
+        """Value that `aud` must contain; empty: not checked."""
+        return self.config.audience
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says about its holder. `expires_at` is in Unix seconds."""
+    """What a verified token says about its holder."""
 
     tenant_id: str
     workspace_id: str
     subject: str
     roles: tuple[str, ...]
-    expires_at: float
+    scopes: tuple[str, ...]
 
 
 def looks_like_token(credential: str) -> bool:
@@ -76,10 +68,14 @@ class BearerTokens:
         self,
         keys: JsonWebKeys,
         issuers: Callable[[str], Sequence[Issuer]],
+        trusts: Callable[[str, JwtIssuer], bool],
+        clock_skew_s: int = 60,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock_skew_s = clock_skew_s
         self._keys = keys
         self._issuers = issuers
+        self._trusts = trusts
         self._clock = clock
 
     async def verify(self, token: str, tenant_hint: str = "") -> Claims:
@@ -93,33 +89,33 @@ class BearerTokens:
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or "crit" in header:
             raise _refused()
-        accepted: list[Claims] = []
+        accepted: list[tuple[Issuer, Claims]] = []
         failure: PlatformError | None = None
         for issuer in self._issuers(str(claims.get("iss", ""))):
             try:
-                accepted.append(await self._verify(token, issuer, kid if isinstance(kid, str) else None, algorithm))
+                found = await self._verify(token, issuer, kid if isinstance(kid, str) else None, algorithm)
+                accepted.append((issuer, found))
             except PlatformError as error:
                 failure = _more_telling(failure, error)
-        if len(accepted) > 1:
-            accepted = [found for found in accepted if found.tenant_id == tenant_hint]
-        if len(accepted) != 1:
-            raise failure if failure is not None and not accepted else _refused()
-        return accepted[0]
+        if not accepted:
+            raise failure or _refused()
+        return _chosen(accepted, tenant_hint)
 
     async def _verify(self, token: str, issuer: Issuer, kid: str | None, algorithm: str) -> Claims:
-        if algorithm not in issuer.algorithms or not issuer.audiences:
+        config = issuer.config
+        if algorithm not in config.algorithms:
             raise _refused()
-        key = await self._keys.key(issuer.jwks_uri, kid, algorithm)
+        if config.jwks_url:
+            key = await self._keys.key(config.jwks_url, kid, algorithm)
+        else:
+            key = pick(usable_keys(config.jwks), kid, algorithm)
         if key is None:
             raise _refused()
         registry = JWSRegistry(algorithms=[algorithm], strict_check_header=False)
-        rules = jwt.JWTClaimsRegistry(
-            now=lambda: int(self._clock()),
-            leeway=issuer.clock_skew_s,
-            iss={"essential": True, "value": issuer.issuer},
-            aud={"essential": True, "values": list(issuer.audiences)},
-            exp={"essential": True},
-        )
+        options: dict[str, Any] = {"iss": {"essential": True, "value": config.issuer}, "exp": {"essential": True}}
+        if config.audience:
+            options["aud"] = {"essential": True, "value": config.audience}
+        rules = jwt.JWTClaimsRegistry(now=lambda: int(self._clock()), leeway=self._clock_skew_s, **options)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SecurityWarning)  # "EdDSA" is deprecated, and what issuers still send
@@ -129,31 +125,54 @@ class BearerTokens:
             raise PlatformError(Reason.EXPIRED_CREDENTIALS, "the token has expired") from error
         except (JoseError, ValueError, TypeError) as error:
             raise _refused() from error
-        return _claims(decoded.claims, issuer)
+        claims = _claims(decoded.claims, issuer)
+        if not issuer.tenant_id and not self._trusts(claims.tenant_id, config):
+            raise _refused()
+        return claims
+
+
+def _chosen(accepted: list[tuple[Issuer, Claims]], tenant_hint: str) -> Claims:
+    """The one configuration that is meant. One that checks the audience says more than one that does not."""
+    if any(issuer.audience for issuer, _ in accepted):
+        accepted = [(issuer, claims) for issuer, claims in accepted if issuer.audience]
+    distinct = list({(claims.tenant_id, claims.workspace_id): claims for _, claims in accepted}.values())
+    if len(distinct) > 1:
+        distinct = [claims for claims in distinct if claims.tenant_id == tenant_hint]
+    if len(distinct) != 1:
+        raise _refused("several tenants accept this token; name one in x-tenant-id")
+    return distinct[0]
 
 
 def _more_telling(first: PlatformError | None, second: PlatformError) -> PlatformError:
-    """"Unreachable" says more than "expired", and that more than "unknown"."""
+    """ "Unreachable" says more than "expired", and that more than "unknown"."""
     if first is None or first.reason is Reason.INVALID_API_KEY:
         return second
     return second if second.reason is Reason.DEPENDENCY_UNAVAILABLE else first
 
 
 def _claims(claims: Mapping[str, Any], issuer: Issuer) -> Claims:
-    tenant = issuer.tenant_id or _text(_at(claims, issuer.tenant_claim)) or issuer.tenant
-    subject = _text(_at(claims, issuer.subject_claim))
+    config = issuer.config
+    told_tenant = _text(_at(claims, config.tenant_claim))
+    tenant = issuer.tenant_id or told_tenant
+    subject = _text(_at(claims, config.subject_claim))
     if not tenant or not subject:
         raise _refused("the token does not tell its tenant or subject")
-    if issuer.tenant_claim and _text(_at(claims, issuer.tenant_claim)) not in ("", tenant):
+    if config.tenant_claim and told_tenant != tenant:
         raise _refused()  # signed for another tenant of the same issuer
-    told = _texts(_at(claims, issuer.roles_claim))
-    roles = tuple(dict.fromkeys(issuer.role_map.get(role, "" if issuer.role_map else role) for role in told))
+    told_workspace = _text(_at(claims, config.workspace_claim))
+    if issuer.workspace_id and told_workspace not in ("", issuer.workspace_id):
+        raise _refused()
+    roles = [*config.default_roles]
+    for value in _texts(_at(claims, config.roles_claim)):
+        roles.extend(config.role_map.get(value, ()))
+    # A tenant's own settings can hand out what a tenant has, never the platform.
+    scopes = [scope for scope in config.scopes if scope != "platform" or not issuer.tenant_id]
     return Claims(
         tenant_id=tenant,
-        workspace_id=_text(_at(claims, issuer.workspace_claim)) or issuer.workspace,
+        workspace_id=issuer.workspace_id or told_workspace,
         subject=subject,
-        roles=tuple(role for role in roles if role) or issuer.default_roles,
-        expires_at=float(claims["exp"]),
+        roles=tuple(dict.fromkeys(roles)),
+        scopes=tuple(scopes),
     )
 
 

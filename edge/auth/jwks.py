@@ -15,11 +15,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 from joserfc import jwk
 from joserfc.errors import JoseError
-from kit.errors import PlatformError, Reason
 
 from edge.config import JwksConfig
+from kit.errors import PlatformError, Reason
 
 PublicKey = jwk.RSAKey | jwk.ECKey | jwk.OKPKey
 
@@ -59,9 +60,9 @@ class JsonWebKeys:
         DEPENDENCY_UNAVAILABLE if no usable key set can be had.
         """
         cached = await self._current(url)
-        found = _pick(cached.keys, kid, algorithm)
-        if found is None and self._clock() - cached.tried_at >= self._config.refetch_interval_s:
-            found = _pick((await self._refreshed(url, cached.tried_at)).keys, kid, algorithm)
+        found = pick(cached.keys, kid, algorithm)
+        if found is None and self._may_try(cached):
+            found = pick((await self._refreshed(url, cached.tried_at)).keys, kid, algorithm)
         return found
 
     async def _current(self, url: str) -> _Cached:
@@ -69,7 +70,9 @@ class JsonWebKeys:
         now = self._clock()
         if cached is None:
             cached = await self._refreshed(url, float("-inf"))
-        elif now - cached.fetched_at > self._config.cache_s and now - cached.tried_at >= self._config.refetch_interval_s:
+        elif (
+            now - cached.fetched_at > self._config.cache_s and now - cached.tried_at >= self._config.refetch_interval_s
+        ):
             cached = await self._refreshed(url, cached.tried_at)
         if self._clock() - cached.fetched_at > self._config.stale_s:
             raise PlatformError(
@@ -94,6 +97,9 @@ class JsonWebKeys:
             if keys is not None:
                 cached.keys, cached.fetched_at = keys, self._clock()
             return cached
+
+    def _may_try(self, cached: _Cached) -> bool:
+        return self._clock() - cached.tried_at >= self._config.refetch_interval_s
 
     def _make_room(self) -> None:
         while len(self._cache) >= _MAXIMUM_SETS:
@@ -120,26 +126,27 @@ class JsonWebKeys:
         scheme = urlsplit(url).scheme
         if scheme != "https" and not (scheme == "http" and self._config.allow_http):
             raise PlatformError(
-                Reason.DEPENDENCY_UNAVAILABLE, "the token issuer's key set is not at an https address", dependency="token issuer"
+                Reason.DEPENDENCY_UNAVAILABLE,
+                "the token issuer's key set is not at an https address",
+                dependency="token issuer",
             )
 
 
 def _parse(body: bytes) -> tuple[PublicKey, ...] | None:
-    """Usable public signature keys of a key set; entries of other kinds are skipped (RFC 7517, section 5)."""
     try:
-        document: Any = httpx.Response(200, content=body).json()
+        return usable_keys(orjson.loads(body))
     except ValueError:
         return None
+
+
+def usable_keys(document: Any) -> tuple[PublicKey, ...]:
+    """Public signature keys of a key set; entries of other kinds are skipped (RFC 7517, section 5)."""
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        return None
-    keys: list[PublicKey] = []
-    for entry in entries:
-        if isinstance(entry, dict) and entry.get("use", "sig") == "sig":
-            key = _import(entry)
-            if key is not None:
-                keys.append(key)
-    return tuple(keys)
+        raise ValueError("not a key set")
+    signing = [entry for entry in entries if isinstance(entry, dict) and entry.get("use", "sig") == "sig"]
+    imported = [_import(entry) for entry in signing]
+    return tuple(key for key in imported if key is not None)
 
 
 def _import(entry: dict[str, Any]) -> PublicKey | None:
@@ -150,7 +157,8 @@ def _import(entry: dict[str, Any]) -> PublicKey | None:
     return key if isinstance(key, (jwk.RSAKey, jwk.ECKey, jwk.OKPKey)) else None
 
 
-def _pick(keys: tuple[PublicKey, ...], kid: str | None, algorithm: str) -> PublicKey | None:
+def pick(keys: tuple[PublicKey, ...], kid: str | None, algorithm: str) -> PublicKey | None:
+    """The key with that id that fits the algorithm; without an id, the only one that fits."""
     kind = _KEY_TYPES.get(algorithm[:2])
     fitting = [key for key in keys if key.key_type == kind and key.get("alg", algorithm) == algorithm]
     if kid is None:

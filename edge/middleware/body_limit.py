@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kit.errors import PlatformError, Reason
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit.errors import PlatformError, Reason
 
 Limit = Callable[[Scope], int]
 """The limit in bytes for the request with this scope."""

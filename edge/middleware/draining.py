@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from kit.errors import PlatformError, Reason
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.middleware.response_start import on_start
+from kit.errors import PlatformError, Reason
 
 EXEMPT = ("/health", "/metrics")
 

@@ -1,17 +1,43 @@
-"""Whatever a handler raises becomes an OpenAI-shaped answer; an unknown exception tells only its trace id."""
+"""Whatever a handler raises becomes `{"error": {message, type, param, code}}`; the unknown tells only its trace id.
+
+`rendered` is the one renderer of errors over HTTP.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from http import HTTPStatus
+from typing import Final
 
-from kit.errors import PlatformError, Reason
-from kit.telemetry import current_trace_id, get_logger
+import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from edge.api.errors import rendered
 from edge.middleware.response_start import started
+from edge.openai.errors import error_object
+from kit.errors import PlatformError, Reason
+from kit.telemetry import current_trace_id, get_logger
 
-_log = get_logger(__name__)
+_log: Final = get_logger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def rendered(error: PlatformError) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of the error."""
+    body = orjson.dumps({"error": error_object(error)})
+    status = error.row.http_status
+    headers: Headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if not error.row.retryable and (status in (HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500):
+        # The official SDKs retry these by themselves unless told not to.
+        headers.append((b"x-should-retry", b"false"))
+    if error.reason is Reason.PAYLOAD_TOO_LARGE:
+        headers.append((b"connection", b"close"))  # or the rest of the body would have to be read first
+    return status, headers, body
 
 
 class Errors:

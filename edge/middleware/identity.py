@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from kit.principal import acting_as
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.auth.authenticator import HEADERS, Authenticator
 from edge.auth.identity import ADMIN, CHAT, SCOPE_KEY
+from kit.principal import acting_as
 
 _READ: Final = frozenset(name.encode() for name in HEADERS)
 _ADMIN_PATH: Final = "/v1/admin"

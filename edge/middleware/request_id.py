@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import structlog
-from kit.ids import new_uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.middleware.response_start import on_start
+from kit.ids import new_uuid
+from kit.telemetry import bind_request_id
 
 _KEY: Final = "fastchat.request_id"
 _WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
@@ -38,8 +38,8 @@ class RequestId:
             message["headers"].append((b"x-request-id", told))
 
         on_start(scope, hook)
-        with structlog.contextvars.bound_contextvars(request_id=scope[_KEY]):
-            await self._app(scope, receive, send)
+        bind_request_id(scope[_KEY])
+        await self._app(scope, receive, send)
 
 
 def _told(scope: Scope) -> bytes:

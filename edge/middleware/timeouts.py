@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 
-from kit.errors import PlatformError, Reason
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.config import TimeoutConfig
 from edge.middleware.response_start import on_start, started
+from kit.errors import PlatformError, Reason
 
 
 class Timeouts:
