@@ -171,7 +171,7 @@ class Supervisor:
         deadline = time.monotonic() + self._limits.start_timeout_s
         while not await ready():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not ready after {self._limits.start_timeout_s:.0f} s")
+                raise TimeoutError(f"not ready after {self._limits.start_timeout_s:.0f} s: {ready}")
             await asyncio.sleep(0.05)
         self._ready = True
         on_ready()
