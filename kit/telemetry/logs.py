@@ -15,6 +15,8 @@ from kit.telemetry.context import current_request_id
 Event = MutableMapping[str, Any]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+# Both formats tell frames without their local variables: those hold prompts and secrets.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 # Libraries that log a line per request or per retry; their errors still show.
 _CHATTY = (
     "httpx",
@@ -44,9 +46,9 @@ def configure(config: TelemetryConfig, service: str, stream: TextIO | None = Non
         _ids(service),
     ]
     ending: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=_json)]
+        [_TRACEBACKS, structlog.processors.JSONRenderer(serializer=_json)]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        else [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, *ending],
