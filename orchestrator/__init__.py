@@ -1,0 +1,1 @@
+"""The reasoning plane: runs, their event log, and the graphs that they execute."""

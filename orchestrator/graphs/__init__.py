@@ -1,0 +1,1 @@
+"""The graphs that runs execute, by name and version."""
