@@ -24,7 +24,7 @@ from edge.deps import EdgeDeps
 from fastchat.control.v1 import settings_service_pb2 as pb
 
 Layer = Literal["effective", "defaults", "environment", "tenant", "workspace"]
-_LAYERS: dict[Layer, pb.SettingsLayer] = {
+_LAYERS: dict[Layer, pb.SettingsLayer.ValueType] = {
     "effective": pb.SETTINGS_LAYER_UNSPECIFIED,
     "defaults": pb.SETTINGS_LAYER_DEFAULTS,
     "environment": pb.SETTINGS_LAYER_ENVIRONMENT,

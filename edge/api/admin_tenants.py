@@ -28,7 +28,7 @@ from fastchat.control.v1 import tenant_service_pb2 as pb
 
 Status = Literal["active", "suspended"]
 STATUS: dict[int, Status] = {pb.LIFECYCLE_STATUS_ACTIVE: "active", pb.LIFECYCLE_STATUS_SUSPENDED: "suspended"}
-NUMBER: dict[Status | None, pb.LifecycleStatus] = {
+NUMBER: dict[Status | None, pb.LifecycleStatus.ValueType] = {
     None: pb.LIFECYCLE_STATUS_UNSPECIFIED,
     "active": pb.LIFECYCLE_STATUS_ACTIVE,
     "suspended": pb.LIFECYCLE_STATUS_SUSPENDED,

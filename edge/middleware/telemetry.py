@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -74,7 +75,7 @@ class Telemetry:
                 _log.info("request", method=method, route=route, status=status, duration_ms=round(taken * 1e3, 1))
 
 
-def _parent(scope: Scope) -> object | None:
+def _parent(scope: Scope) -> Context | None:
     carrier = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _TRACE_HEADERS}
     return extract(carrier) if carrier else None
 
