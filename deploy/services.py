@@ -32,12 +32,10 @@ def sections() -> dict[str, Any]:
     from kit.bus import BusConfig
     from kit.db.config import DatabaseConfig
     from kit.mesh import MeshConfig
-    from kit.server import ServerConfig
     from kit.telemetry import TelemetryConfig
 
     found: dict[str, Any] = {
         "mesh": MeshConfig,
-        "server": ServerConfig,
         "bus": BusConfig,
         "database": DatabaseConfig,
         "telemetry": TelemetryConfig,

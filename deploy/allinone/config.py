@@ -15,5 +15,3 @@ class AllInOneConfig(Section):
     event log's last moments; affected runs then end with run_interrupted. On: each append waits for the disk."""
     start_timeout_s: float = Field(default=120.0, gt=0, le=3600)
     """How long everything may take to be ready."""
-    drain_s: float = Field(default=30.0, ge=0, le=3600)
-    """How long running streams get after SIGTERM or Ctrl-C."""

@@ -21,6 +21,7 @@ from deploy.allinone.supervisor import Child, Limits, Part, Supervisor, say
 from deploy.services import PROCESSES, SERVICES
 from edge.config import EdgeConfig
 from kit.config import ConfigError, Loaded
+from kit.mesh import MeshConfig
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def run(loaded: Loaded, home: Path) -> int:
         stack.enter_context(homes.lock(home))
         plan = _plan(loaded, home, stack.enter_context(homes.sockets(home)))
         readiness = Readiness(plan.targets, plan.url)
-        limits = Limits(start_timeout_s=config.start_timeout_s, drain_s=config.drain_s)
+        limits = Limits(start_timeout_s=config.start_timeout_s, drain_s=loaded.section("mesh", MeshConfig).drain_s)
         supervisor = Supervisor(plan.waves, limits, say)
         started = time.monotonic()
         return asyncio.run(supervisor.run(readiness, lambda: _announce(plan, home, time.monotonic() - started)))
@@ -62,7 +63,6 @@ def _plan(loaded: Loaded, home: Path, run: Path) -> Plan:
         "FASTCHAT_HOME": str(home),
         "FASTCHAT_EDGE__PORT": str(port),
         "FASTCHAT_BOOTSTRAP_KEY": key,
-        "FASTCHAT_SERVER__DRAIN_S": str(loaded.section("allinone", AllInOneConfig).drain_s),
         **{f"FASTCHAT_MESH__ADDRESSES__{name.upper()}": target for name, target in targets.items()},
     }
     nats = _nats(loaded, home)

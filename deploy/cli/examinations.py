@@ -77,7 +77,7 @@ def _home(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     text = f"{folder}, {free / (1 << 30):.1f} GiB free"
     yield Finding("home", "ok" if free >= LEAST_FREE_BYTES else "wrong", text)
-    for secret in sorted(folder.glob("*key*")):
+    for secret in sorted([*folder.glob("*key*"), *folder.glob("keys/*")]):
         if secret.is_file() and secret.stat().st_mode & 0o077:
             yield Finding("home", "wrong", f"other users may read {secret}: run chmod 600 on it")
 
@@ -137,7 +137,7 @@ def _plugins() -> Iterator[Finding]:
         for point in entry_points(group=group):
             try:
                 point.load()
-            except Exception as problem:  # noqa: BLE001 - whatever a plugin raises is the finding
+            except Exception as problem:
                 yield Finding("plugin", "missing", f"{point.name} ({group}): {problem}")
             else:
                 yield Finding("plugin", "ok", f"{point.name} ({group})")

@@ -14,7 +14,8 @@ from deploy.cli.output import FAILED, WRONG, fail
 
 EPILOG = (
     "Exit codes: 0 done; 1 it failed; 2 wrong usage or configuration; 3 nobody answers. "
-    "Settings: FASTCHAT_CONFIG names a YAML file, FASTCHAT_<SECTION>__<KEY> sets one of them, FASTCHAT_HOME is where state is."
+    "Settings: FASTCHAT_CONFIG names a YAML file, FASTCHAT_<SECTION>__<KEY> sets one of them, "
+    "FASTCHAT_HOME is where state is."
 )
 
 app = typer.Typer(
