@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.nats import NatsServer, nats_server
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.stack import ALL_IN_ONE, PROCESSES_SHAPE, Stack, all_in_one, mock_upstream, own_nats, six_processes
 
 
 def missing(part: str, why: object) -> NoReturn:
@@ -69,3 +70,32 @@ def new_postgres_dsn(session_postgres: PostgresServer) -> Iterator[Callable[[], 
 def postgres_dsn(new_postgres_dsn: Callable[[], str]) -> str:
     """SQLAlchemy URL (asyncpg) of a database fresh for this test, as a role bound by row-level security."""
     return new_postgres_dsn()
+
+
+@pytest.fixture(scope="session")
+def upstream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a mock OpenAI-compatible provider in a process of its own."""
+    with mock_upstream(tmp_path_factory.mktemp("upstream")) as url:
+        yield url
+
+
+@pytest.fixture(
+    scope="session", params=[ALL_IN_ONE, pytest.param(PROCESSES_SHAPE, marks=pytest.mark.full)], ids=lambda shape: shape
+)
+def stack(
+    request: pytest.FixtureRequest, upstream_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """The whole platform, in both shapes, shared by the session: leave it as you found it.
+
+    A test that hurts it opens one of its own by tests.support.stack.
+    """
+    folder = tmp_path_factory.mktemp("stack")
+    if request.param == ALL_IN_ONE:
+        with all_in_one(folder, upstream_url) as running:
+            yield running
+        return
+    postgres: PostgresServer = request.getfixturevalue("session_postgres")
+    dsn = postgres.new_database()
+    with own_nats(folder) as nats, six_processes(folder, upstream_url, nats.url, dsn) as running:
+        yield running
+    postgres.drop_database(dsn)
