@@ -45,9 +45,8 @@ def merge_layers(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Effective:
     for field, (default, narrows) in _FIELDS.items():
         group, name = field.split(".")
         told = [(layer, document[group][name]) for layer, document in layers if _tells(document, group, name)]
-        default = copy.copy(default)
         value, origin = _narrowest(told, default) if narrows else _last(told, default)
-        values.setdefault(group, {})[name] = value
+        values.setdefault(group, {})[name] = copy.copy(value)
         origins[field] = origin
     return Effective(values, origins)
 
