@@ -1,6 +1,6 @@
 """Control's SQL: tables, transactions, and the queries that need more than equality."""
 
-from control.store import audit, feed, keys
+from control.store import audit, feed, keys, registry
 from control.store.audit import AuditFilter
 from control.store.feed import Head
 from control.store.tables import (
@@ -33,4 +33,5 @@ __all__ = [
     "audit",
     "feed",
     "keys",
+    "registry",
 ]
