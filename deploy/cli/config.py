@@ -53,7 +53,7 @@ def effective(loaded: Any, changed: bool) -> list[dict[str, Any]]:
 
 def compare(loaded: Any, profile: str) -> list[dict[str, Any]]:
     """Rows of setting and its default in either profile, where they differ."""
-    from control.defaults import PROFILES, defaults
+    from control.profiles import PROFILES, defaults
     from kit.config import ConfigError
     from kit.mesh import MeshConfig
 
