@@ -86,16 +86,20 @@ class Mesh(Protocol):
 class RunningServer:
     """A server that answers at `address` until it is drained."""
 
-    def __init__(self, server: grpc.aio.Server, address: str, admission: Admission, health: "_HealthPort") -> None:
+    def __init__(
+        self, server: grpc.aio.Server, address: str, admission: Admission, stack: ServerStack, health: "_HealthPort"
+    ) -> None:
         self.address = address
         self.admission = admission
         self._server = server
+        self._stack = stack
         self._health = health
 
     async def drain(self, seconds: float) -> None:
         """Refuse new calls, give those in progress up to `seconds`, then cancel them. Returns when none is left."""
         await self._health.drain()
         self.admission.draining = True
+        self._stack.end_watches()
         # gRPC tells connected clients to go elsewhere (GOAWAY) and closes the port at once
         await self._server.stop(seconds)
 
@@ -112,7 +116,8 @@ async def serve(
 ) -> AsyncIterator[RunningServer]:
     """Serve on "host:port" (port 0: any free one) or "unix:/path". ConfigError when the address cannot be taken.
 
-    `authenticate` replaces the mesh's signed principals on a port for the public, whose callers are not trusted.
+    `authenticate` replaces the mesh's signed principals on a port for the public, whose callers are not trusted and
+    have no certificate of ours: TLS on it is the ingress's.
     """
     config = config or ServerConfig()
     admission = admission or Admission(config.admission, service.name)
@@ -126,11 +131,11 @@ async def serve(
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     names = [*service.service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
-    address = _bind(server, bind, mesh.tls)
+    address = _bind(server, bind, mesh.tls if authenticate is None else None)
     await health.publish()
     await server.start()
     try:
-        yield RunningServer(server, address, admission, health)
+        yield RunningServer(server, address, admission, stack, health)
     finally:
         health.close()
         await server.stop(0)

@@ -11,13 +11,14 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 
 from kit import principal as principals
 from kit.admission import Admission
+from kit.errors import PlatformError, Reason
 from kit.interceptors import tenant
 from kit.interceptors.call import Context, Method, ServerCall, StreamBehavior
 from kit.interceptors.deadline import DeadlineConfig, bounded
@@ -41,6 +42,14 @@ class ServerStack(grpc.aio.ServerInterceptor):
         self._admission = admission
         self._deadlines = deadlines
         self._wrapped: dict[str, Handler] = {}
+        self._watching: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    def end_watches(self) -> None:
+        """End all subscriptions (Watch...), now and from now on: nothing else would end them."""
+        self._draining = True
+        for task in list(self._watching):
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -56,7 +65,7 @@ class ServerStack(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = Method(path, handler.request_streaming, handler.response_streaming)
-        wrapped = self._wrapped[path] = handler if method.exempt else self._wrap(method, handler)
+        wrapped = self._wrapped[path] = self._wrap(method, handler)
         return wrapped
 
     def _wrap(self, method: Method, handler: Handler) -> Handler:
@@ -67,7 +76,7 @@ class ServerStack(grpc.aio.ServerInterceptor):
         limit_s = self._deadlines.limit(method)
         if not method.response_streaming:
             unary = handler.stream_unary if method.request_streaming else handler.unary_unary
-            served = self._served(method, limit_s, _coroutine(unary, method))
+            served = self._around(method, limit_s, _coroutine(unary, method))
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if method.request_streaming
@@ -75,11 +84,34 @@ class ServerStack(grpc.aio.ServerInterceptor):
             )
             return make(served, **serializers)
         stream = handler.stream_stream if method.request_streaming else handler.unary_stream
-        served = self._served(method, limit_s, _writer(stream, method))
+        served = self._around(method, limit_s, _writer(stream, method))
         make_stream = (
             grpc.stream_stream_rpc_method_handler if method.request_streaming else grpc.unary_stream_rpc_method_handler
         )
         return make_stream(served, **serializers)
+
+    def _around(self, method: Method, limit_s: float, inner: Inner) -> Inner:
+        if method.watch:
+            inner = self._ending(inner)
+        return inner if method.exempt else self._served(method, limit_s, inner)
+
+    def _ending(self, inner: Inner) -> Inner:
+        """A subscription that ends with DRAINING when the server drains."""
+
+        async def ending(request: Any, context: Context) -> Any:
+            task = cast("asyncio.Task[Any]", asyncio.current_task())  # gRPC runs every call in a task
+            self._watching.add(task)
+            try:
+                if not self._draining:
+                    return await inner(request, context)
+            except asyncio.CancelledError:
+                if not self._draining:
+                    raise
+            finally:
+                self._watching.discard(task)
+            raise PlatformError(Reason.DRAINING, "The service is about to stop.", retry_after_s=1.0)
+
+        return ending
 
     def _served(self, method: Method, limit_s: float, inner: Inner) -> Inner:
         authenticate, admission, trusted = self._authenticate, self._admission, self._trusted
