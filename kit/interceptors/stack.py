@@ -11,7 +11,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -26,7 +26,8 @@ from kit.interceptors.errors import refuse
 from kit.interceptors.principal import Authenticate
 from kit.interceptors.telemetry import observed
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:  # generic in the stubs only
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 Inner = Callable[[Any, Context], Awaitable[Any]]
 
 
@@ -41,7 +42,7 @@ class ServerStack(grpc.aio.ServerInterceptor):
         self._authenticate = authenticate
         self._admission = admission
         self._deadlines = deadlines
-        self._wrapped: dict[str, Handler] = {}
+        self._wrapped: dict[str, "Handler"] = {}
         self._watching: set[asyncio.Task[Any]] = set()
         self._draining = False
 
@@ -53,9 +54,9 @@ class ServerStack(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> "Handler | None":
         """The wrapped handler of the method called; None (gRPC answers UNIMPLEMENTED) for an unknown one."""
         path = str(handler_call_details.method)
         found = self._wrapped.get(path)
@@ -68,7 +69,7 @@ class ServerStack(grpc.aio.ServerInterceptor):
         wrapped = self._wrapped[path] = self._wrap(method, handler)
         return wrapped
 
-    def _wrap(self, method: Method, handler: Handler) -> Handler:
+    def _wrap(self, method: Method, handler: "Handler") -> "Handler":
         serializers = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
