@@ -42,7 +42,7 @@ class ServerStack(grpc.aio.ServerInterceptor):
         self._authenticate = authenticate
         self._admission = admission
         self._deadlines = deadlines
-        self._wrapped: dict[str, "Handler"] = {}
+        self._wrapped: dict[str, Handler] = {}
         self._watching: set[asyncio.Task[Any]] = set()
         self._draining = False
 
