@@ -29,18 +29,9 @@ def builders(names: Iterable[str]) -> dict[str, Any]:
 def sections() -> dict[str, Any]:
     """Section name -> settings model, of every service and of the kit. Imports no service, only its config module."""
     from deploy.allinone.config import AllInOneConfig
-    from kit.bus import BusConfig
-    from kit.db.config import DatabaseConfig
-    from kit.mesh import MeshConfig
-    from kit.telemetry import TelemetryConfig
+    from kit.process import SECTIONS
 
-    found: dict[str, Any] = {
-        "mesh": MeshConfig,
-        "bus": BusConfig,
-        "database": DatabaseConfig,
-        "telemetry": TelemetryConfig,
-        "allinone": AllInOneConfig,
-    }
+    found: dict[str, Any] = {**SECTIONS, "allinone": AllInOneConfig}
     for name in SERVICES:
         module = importlib.import_module(f"{name}.config")
         found[name] = getattr(module, f"{name.capitalize()}Config")

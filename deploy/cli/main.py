@@ -19,7 +19,11 @@ EPILOG = (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, epilog=EPILOG, help=__doc__, pretty_exceptions_enable=False
+    no_args_is_help=True,
+    add_completion=False,
+    epilog=EPILOG,
+    help="Run Fast-Chat and look after it.",
+    pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
@@ -49,13 +53,14 @@ def serve(
     only: Annotated[list[str], typer.Option(help="Service to run; may be repeated to run several in this process.")],
 ) -> None:
     """Run one service in this process."""
-    from deploy.allinone.child import serve as serve_services
     from deploy.services import SERVICES
 
     unknown = [name for name in only if name not in SERVICES]
     if unknown:
         fail(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}", WRONG)
-    raise typer.Exit(serve_services(tuple(only)))
+    from deploy.allinone.child import serve as serve_services
+
+    raise typer.Exit(serve_services(only))
 
 
 @app.command()
