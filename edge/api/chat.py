@@ -38,7 +38,8 @@ def router(deps: EdgeDeps) -> APIRouter:
         asked = parse_chat(await request.body())
         options, thread_id = delivery(asked, request.headers.get(EVENTS_HEADER), turns.settings_of(who).preferences)
         with ExitStack() as owned:
-            owned.enter_context(deps.limits.stream(who))
+            if options.stream:
+                owned.enter_context(deps.limits.stream(who))
             turn = await turns.begin(who, asked.call, options, thread_id)
             owned.enter_context(Departure(request.receive, turn))
             headers = headers_of(turn)

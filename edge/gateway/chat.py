@@ -45,12 +45,11 @@ class ChatServicer(ChatServiceServicer):
     async def CompleteChat(self, request: pb.CompleteChatRequest, context: Context) -> pb.CompleteChatResponse:
         """CompleteChat answers a conversation at once."""
         who = await caller(self._deps, context)
-        with self._deps.limits.stream(who):
-            turn = await self._begin(who, request.chat, Options(stream=False))
-            try:
-                answer = await turn.whole()
-            finally:
-                await turn.close()
+        turn = await self._begin(who, request.chat, Options(stream=False))
+        try:
+            answer = await turn.whole()
+        finally:
+            await turn.close()
         return _completion(answer, turn)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:

@@ -127,7 +127,7 @@ class Call:
 
 
 class Runs:
-    """A RunService that plays a script: payloads, lists of them (one message), Breaks, and Events to wait for.
+    """A RunService that plays a script: payloads, lists of them (one message), Breaks, Events to wait for, callables.
 
     The script's run gets what the request tells (started, thread id), so that projections are as in the real thing.
     """
@@ -166,6 +166,10 @@ class Runs:
             yield [event]
         while self._position < len(self.script):
             step = self.script[self._position]
+            if callable(step):
+                step()
+                self._position += 1
+                continue
             if isinstance(step, asyncio.Event):
                 await step.wait()
                 self._position += 1
