@@ -31,7 +31,9 @@ class Loaded:
         document: YamlDocument | None,
         models: dict[str, Any],
         env: Mapping[str, str],
+        sections: Mapping[str, Any] | None = None,
     ) -> None:
+        self._sections = dict(sections or {})
         self._values = values
         self._origins = origins
         self._document = document
@@ -47,6 +49,10 @@ class Loaded:
         if isinstance(found, model):
             return found
         return cast(M, _validate({name: model}, self._values, self._origins, self._document)[name])
+
+    def reload(self) -> "Loaded":
+        """The same layers read again, the file as it is now. ConfigError when it became invalid; this one stays."""
+        return load(self.path, self.env, self._sections)
 
     def raw(self, name: str) -> Any:
         """The section as told, before validation ([] or {} when nobody told it)."""
@@ -98,7 +104,7 @@ def load(path: Path | None, env: Mapping[str, str], sections: Mapping[str, Any])
     if problems:
         raise ConfigError.of(problems)
     models = _validate(dict(sections), values, origins, document)
-    return Loaded(values, origins, document, models, env)
+    return Loaded(values, origins, document, models, env, sections)
 
 
 def _apply(setting: EnvValue, values: dict[str, Any], origins: Origins, known: Mapping[str, Any]) -> Problem | None:
