@@ -24,7 +24,8 @@ DURABLE_PATIENCE_S = 30.0
 PLAIN_PATIENCE_S = 2.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_BROKEN = frozenset({Reason.DEPENDENCY_UNAVAILABLE, Reason.DRAINING, Reason.CIRCUIT_OPEN})
+# CANCELLED, when it was not us: the replica cut what was still running as it stopped
+_BROKEN = frozenset({Reason.DEPENDENCY_UNAVAILABLE, Reason.DRAINING, Reason.CIRCUIT_OPEN, Reason.CANCELLED})
 _TERMINAL = ("complete", "error")
 
 # after_sequence -> a call; 0: from the start
@@ -66,11 +67,11 @@ class RunReader:
                 events = await self._call.read()
                 if events:
                     return events
-                failure = PlatformError(Reason.RUN_INTERRUPTED, "The run's stream ended before the run did.")
+                failure = _interrupted()
             except PlatformError as error:
-                if error.reason not in _BROKEN:
+                if self._left or error.reason not in _BROKEN:
                     raise
-                failure = error
+                failure = _interrupted() if error.reason is Reason.CANCELLED else error
             now = asyncio.get_running_loop().time()
             broken_since = broken_since or now
             if self._left or not self._may_retry or now - broken_since > self._patience_s:
@@ -99,6 +100,10 @@ class RunReader:
         """Leave, unless it was read to its end. Safe to repeat."""
         if not self.ended:
             self.leave()
+
+
+def _interrupted() -> PlatformError:
+    return PlatformError(Reason.RUN_INTERRUPTED, "The run's stream ended before the run did.")
 
 
 def attached(clients: Clients, principal: Principal, run_id: str, after: int = 0) -> RunReader:
