@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
@@ -30,6 +31,14 @@ _DESCRIPTION = (
     "Send an API key or an issuer's token as `Authorization: Bearer ...`. "
     'Every error has the shape `{"error": {message, type, param, code}}`.'
 )
+# The framework's own spans and logs would double ours, and carry exception texts.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 _OPEN_PATHS = ("/health", "/metrics")
 
 
@@ -44,7 +53,8 @@ def build(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
         redirect_slashes=False,
-        middleware=_middlewares(deps, pushed, drain),
+        telemetry=_NO_TELEMETRY,
+        middleware=middlewares(deps, pushed, drain),
     )
     errors.install(app)
     for router in ROUTERS:
@@ -53,7 +63,7 @@ def build(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> FastAPI:
     return app
 
 
-def _middlewares(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> list[Middleware]:
+def middlewares(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> list[Middleware]:
     """Outermost first. What is refused early must still be counted, and readable by browsers."""
     config = deps.config
 

@@ -6,7 +6,10 @@ they are known.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +17,10 @@ from kit.errors import PlatformError, Reason
 
 Limit = Callable[[Scope], int]
 """The limit in bytes for the request with this scope."""
+
+
+_LINGER_S: Final = 2.0
+_LINGER_BYTES: Final = 64 * 1024 * 1024
 
 
 class BodyLimit:
@@ -29,6 +36,7 @@ class BodyLimit:
             return
         limit = self._limit(scope)
         if _declared(scope) > limit:
+            await _discard(receive)
             raise _too_large(limit)
         seen = 0
 
@@ -38,10 +46,24 @@ class BodyLimit:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > limit:
+                    await _discard(receive)
                     raise _too_large(limit)
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a moment, keeping nothing: a connection closed on unread data is reset, and most clients then lose
+    the answer that tells them why."""
+    seen = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while seen < _LINGER_BYTES:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                seen += len(message.get("body", b""))
 
 
 def _declared(scope: Scope) -> int:

@@ -42,10 +42,19 @@ class Timeouts:
             return message
 
         deadline = asyncio.timeout(limit)
+        waiting = True
+
+        def begun(_: Message) -> None:
+            if waiting:  # the error renderer outside answers too, when the time is over
+                deadline.reschedule(None)
+
+        on_start(scope, begun)
         try:
             async with deadline:
-                on_start(scope, lambda _: deadline.reschedule(None))
-                await self._app(scope, timed, send)
+                try:
+                    await self._app(scope, timed, send)
+                finally:
+                    waiting = False
         except TimeoutError as error:
             if not deadline.expired() or started(scope):
                 raise
