@@ -11,7 +11,7 @@ from kit.bus.failures import translated
 from kit.bus.messages import Stored
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
     """A message handed to this process, to be acknowledged in time."""
 

@@ -5,13 +5,14 @@ and opens everything through `Database.tenant(...)`: the tenant predicate is add
 """
 
 from kit.db.config import DatabaseConfig, default_url
-from kit.db.database import Database
+from kit.db.database import Database, Session
 from kit.db.rows import TenantRow, UtcDateTime, new_metadata, utc_now
 from kit.db.statements import TenantScopeError
 
 __all__ = [
     "Database",
     "DatabaseConfig",
+    "Session",
     "TenantRow",
     "TenantScopeError",
     "UtcDateTime",

@@ -16,10 +16,17 @@ from kit.db.failures import translated
 from kit.db.guard import TenantSession
 from kit.db.single_writer import SingleWriter
 
+Session = AsyncSession
+"""What `Database.tenant` and `Database.platform` give."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 TENANT_SETTING = "fastchat.tenant_id"
 PLATFORM_SETTING = "fastchat.platform"
+AFTER_COMMIT = "after_commit"
+"""Key of session.info: callables to run once the transaction is committed."""
+DATABASE = "database"
+"""Key of session.info: the Database."""
 
 
 class Database:
@@ -34,6 +41,8 @@ class Database:
     ) -> None:
         self.service = service
         self.sqlite = lock is not None
+        self.outbox_added = asyncio.Event()
+        """Set when a committed transaction has added to the outbox (kit.outbox.Relay waits for it)."""
         self._writer = writer
         self._reader = reader
         self._lock = lock
@@ -85,7 +94,7 @@ class Database:
             raise ValueError("a tenant session needs a tenant")
         make = self._tenant_sessions[read_only]
         async with self._transaction(
-            make(info={"tenant_id": tenant_id}), {TENANT_SETTING: tenant_id}, read_only
+            make(info={"tenant_id": tenant_id, DATABASE: self}), {TENANT_SETTING: tenant_id}, read_only
         ) as session:
             yield session
 
@@ -93,7 +102,7 @@ class Database:
     async def platform(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
         """A transaction across tenants: for platform rows and relays, never for a request's data."""
         async with self._transaction(
-            self._platform_sessions[read_only](), {PLATFORM_SETTING: "on"}, read_only
+            self._platform_sessions[read_only](info={DATABASE: self}), {PLATFORM_SETTING: "on"}, read_only
         ) as session:
             yield session
 
@@ -126,6 +135,8 @@ class Database:
             try:
                 yield session
                 await session.commit()
+                for call in session.info.get(AFTER_COMMIT, ()):
+                    call()
             except BaseException:
                 # A cancelled task still has to give its connection back clean.
                 await asyncio.shield(session.rollback())

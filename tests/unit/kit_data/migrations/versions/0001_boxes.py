@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from kit.db.migrate import enable_rls
+from kit.outbox import create_outbox
 from kit.db.rows import UtcDateTime
 
 revision = "0001"
@@ -41,3 +42,4 @@ def upgrade() -> None:
     )
     enable_rls("boxes")
     enable_rls("items")
+    create_outbox()
