@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
@@ -35,8 +35,7 @@ class Options:
 
     def to_json(self) -> str:
         """Only what differs from the defaults."""
-        default = Options()
-        told = {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
+        told = {name: value for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
         # the orchestrator reads `stream`, so it is always told
         return orjson.dumps({"stream": self.stream, **told}).decode()
 
@@ -46,3 +45,6 @@ class Options:
         told: dict[str, Any] = orjson.loads(started.projection_json or b"{}")
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in told.items() if name in known})
+
+
+_DEFAULTS = [(field.name, field.default) for field in fields(Options)]
