@@ -183,7 +183,7 @@ def us(base: str, scratch: Path) -> Iterator[Peer]:
         "FASTCHAT_HOME": str(scratch / "home"),
         "FASTCHAT_CONFIG": str(HERE / "fastchat.yaml"),
         "FASTCHAT_EDGE__PORT": str(port),
-        "FASTCHAT_EDGE__GRPC_PORT": str(free_port()),
+        "FASTCHAT_EDGE__PARTNER__PORT": str(free_port()),
         "FASTCHAT_BOOTSTRAP_KEY": KEY,
         "BENCH_BASE": base,
         "BENCH_KEY": "none",
