@@ -19,9 +19,11 @@ from edge.projections import Projection, sse
 from fastchat.common.v1.event_pb2 import RunEvent
 from kit.errors import PlatformError, Reason
 from kit.ids import new_uuid
-from kit.telemetry import current_trace_id, get_logger
+from kit.telemetry import current_trace_id, get_logger, metrics
 
 log = get_logger(__name__)
+
+_STREAMS = metrics.counter("fastchat_streams_total", "Streams sent to clients, by how they ended.", ["outcome"])
 
 _HEADERS = {"content-type": sse.CONTENT_TYPE, "cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -124,14 +126,16 @@ class RunStream(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 keepalive = _Keepalive(send, self._keepalive_s)
                 try:
-                    await self._pump(send, keepalive)
+                    _STREAMS.labels(await self._pump(send, keepalive)).inc()
                 finally:
                     keepalive.stop()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 await self._source.close()
 
-    async def _pump(self, send: Send, keepalive: _Keepalive) -> None:
+    async def _pump(self, send: Send, keepalive: _Keepalive) -> str:
+        """Send every frame -> completed, failed or left."""
+        event = RunEvent()
         try:
             while not self._projection.done and (events := await self._source.read()):
                 for event in events:
@@ -139,17 +143,18 @@ class RunStream(Response):
                         await send({"type": "http.response.body", "body": frame, "more_body": True})
                 keepalive.touch()
             if self._projection.done:
-                return
+                return "failed" if event.HasField("error") else "completed"
             failure = PlatformError(Reason.RUN_INTERRUPTED, "The run's stream ended before the run did.")
         except PlatformError as error:
             if error.reason is Reason.CANCELLED:
-                return
+                return "left"
             failure = error
         except Exception:
             log.exception("stream.failed", run_id=self._source.run_id)
             failure = PlatformError(Reason.INTERNAL, "Something went wrong on our side.", trace_id=current_trace_id())
         for frame in self._projection.feed(_failed(self._source, failure)):
             await send({"type": "http.response.body", "body": frame, "more_body": True})
+        return "failed"
 
 
 def _failed(source: Source, failure: PlatformError) -> RunEvent:
