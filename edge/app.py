@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
@@ -22,12 +22,12 @@ from edge.config import EdgeConfig
 from edge.deps import EdgeDeps
 from edge.history import History
 from edge.limits import Limits
-from edge.middleware.draining import Drain
 from edge.store import TABLES, ThreadStore
 from edge.threads import Threads
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.common.v1.scope_service_pb2_grpc import add_ScopeServiceServicer_to_server
 from fastchat.control.v1.api_key_service_pb2 import LookupApiKeyRequest
+from kit.admission import Admission
 from kit.audit import Audit
 from kit.channel import MeshChannel
 from kit.db.scope import ScopeServicer
@@ -44,7 +44,6 @@ _IMPACTS = {
     "orchestrator": "threads, models, embeddings and administration work; chats are refused",
     "integration": "threads, running streams' history and administration work; chats and embeddings are refused",
 }
-_BUS_CHECK_S = 1.0
 
 
 @asynccontextmanager
@@ -75,7 +74,7 @@ async def build(config: EdgeConfig, mesh: Mesh) -> AsyncIterator[Service]:
             limits=Limits(pushed),
             health=base.health,
         )
-        drain = Drain()
+        admission = Admission(mesh.settings.server.admission, "edge")
         scopes = ScopeServicer(base.database, TABLES)
         yield Service(
             name="edge",
@@ -83,10 +82,10 @@ async def build(config: EdgeConfig, mesh: Mesh) -> AsyncIterator[Service]:
             registrations=[lambda server: add_ScopeServiceServicer_to_server(scopes, server)],
             service_names=["fastchat.common.v1.ScopeService"],
             background=[*base.background, *_background(deps)],
-            http=site.build(deps, pushed, drain),
+            http=site.build(deps, pushed, admission),
             http_bind=f"{config.host}:{config.port}",
             public=_partner_port(deps) if config.partner.enabled else None,
-            drain=_draining(drain),
+            admission=admission,
         )
 
 
@@ -149,10 +148,3 @@ async def _watch_channel(service: str, channel: MeshChannel, health: Health) -> 
         elif state is not grpc.ChannelConnectivity.CONNECTING:
             health.set(service, True)
         await channel.wait_for_state_change(state)
-
-
-def _draining(drain: Drain) -> Callable[[float], Awaitable[None]]:
-    async def wait(seconds: float) -> None:
-        await drain.wait(seconds)
-
-    return wait

@@ -16,8 +16,8 @@ from edge.api import ROUTERS, errors
 from edge.auth.identity import SCOPE_KEY, identity
 from edge.auth.pushed import Pushed
 from edge.deps import EdgeDeps
+from edge.middleware.admission import Admitted
 from edge.middleware.body_limit import BodyLimit
-from edge.middleware.draining import Drain, Draining
 from edge.middleware.errors import Errors
 from edge.middleware.identity import Identity
 from edge.middleware.rate_limit import RateLimit
@@ -25,6 +25,7 @@ from edge.middleware.request_id import RequestId
 from edge.middleware.response_start import ResponseStart
 from edge.middleware.telemetry import Telemetry
 from edge.middleware.timeouts import Timeouts
+from kit.admission import Admission
 
 _DESCRIPTION = (
     "OpenAI-compatible chat, models and embeddings, threads, and administration. "
@@ -42,7 +43,7 @@ _NO_TELEMETRY: TelemetryConfig = {
 _OPEN_PATHS = ("/health", "/metrics")
 
 
-def build(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> FastAPI:
+def build(deps: EdgeDeps, pushed: Pushed, admission: Admission) -> FastAPI:
     """Everything that the edge serves over HTTP."""
     documented = deps.config.docs
     app = FastAPI(
@@ -54,7 +55,7 @@ def build(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> FastAPI:
         openapi_url="/openapi.json" if documented else None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
-        middleware=middlewares(deps, pushed, drain),
+        middleware=middlewares(deps, pushed, admission),
     )
     errors.install(app)
     for router in ROUTERS:
@@ -63,7 +64,7 @@ def build(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> FastAPI:
     return app
 
 
-def middlewares(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> list[Middleware]:
+def middlewares(deps: EdgeDeps, pushed: Pushed, admission: Admission) -> list[Middleware]:
     """Outermost first. What is refused early must still be counted, and readable by browsers."""
     config = deps.config
 
@@ -84,7 +85,7 @@ def middlewares(deps: EdgeDeps, pushed: Pushed, drain: Drain) -> list[Middleware
             max_age=config.cors.max_age_s,
         ),
         Middleware(Errors),
-        Middleware(Draining, drain=drain),
+        Middleware(Admitted, admission=admission),
         Middleware(Timeouts, config=config.timeouts),
         Middleware(Identity, authenticator=deps.authenticator),
         Middleware(RateLimit, limits=deps.limits),

@@ -16,7 +16,7 @@ from edge.api import errors, site
 from edge.auth import identity
 from edge.config import CorsConfig, EdgeConfig, TimeoutConfig
 from edge.limits import Limits
-from edge.middleware.draining import Drain
+from kit.admission import Admission, AdmissionConfig
 from kit.errors import PlatformError, Reason
 from kit.principal import current
 from kit.telemetry import current_request_id, metrics
@@ -63,10 +63,10 @@ def misbehave(app: FastAPI) -> None:
         return StreamingResponse(parts())
 
 
-def application(door, drain: Drain, **config) -> FastAPI:
+def application(door, admission: Admission, **config) -> FastAPI:
     told = EdgeConfig(**config)
     deps = SimpleNamespace(config=told, authenticator=door.authenticator, limits=Limits(door.pushed, door.clock))
-    app = FastAPI(middleware=site.middlewares(deps, door.pushed, drain), redirect_slashes=False)
+    app = FastAPI(middleware=site.middlewares(deps, door.pushed, admission), redirect_slashes=False)
     errors.install(app)
     misbehave(app)
 
@@ -95,16 +95,16 @@ def application(door, drain: Drain, **config) -> FastAPI:
 
 
 @pytest.fixture
-def drain():
-    return Drain()
+def admission():
+    return Admission(AdmissionConfig(interactive=2))
 
 
 @pytest.fixture
-async def client(door, drain):
+async def client(door, admission):
     door.control.tenant("acme")
     door.control.key("k1", "acme")
     door.control.key("boss", "acme", roles=["admin"], scopes=["chat", "admin"])
-    async with served(application(door, drain, max_body_bytes=1000)) as client:
+    async with served(application(door, admission, max_body_bytes=1000)) as client:
         yield client
 
 
@@ -217,17 +217,17 @@ async def test_an_answer_that_breaks_in_the_middle_never_looks_complete(client):
         await client.get("/v1/half", headers=KEY)
 
 
-async def test_no_answer_in_time_is_504_but_a_running_stream_is_not_cut(door, drain):
+async def test_no_answer_in_time_is_504_but_a_running_stream_is_not_cut(door, admission):
     door.control.key("k1", "acme")
-    app = application(door, drain, timeouts=TimeoutConfig(first_byte_s=0.15))
+    app = application(door, admission, timeouts=TimeoutConfig(first_byte_s=0.15))
     async with served(app) as client:
         assert problem(await client.get("/v1/stuck", headers=KEY))[::2] == (504, "deadline_exceeded")
         assert (await client.get("/v1/slow-stream", headers=KEY)).text == "abc"
 
 
-async def test_a_body_that_stops_arriving_is_given_up(door, drain):
+async def test_a_body_that_stops_arriving_is_given_up(door, admission):
     door.control.key("k1", "acme")
-    async with served(application(door, drain, timeouts=TimeoutConfig(body_idle_s=0.1))) as client:
+    async with served(application(door, admission, timeouts=TimeoutConfig(body_idle_s=0.1))) as client:
         never = asyncio.Event()
 
         async def stalling() -> AsyncIterator[bytes]:
@@ -259,9 +259,9 @@ async def test_rate_limits_are_told_and_kept(client, door):
     assert boss.status_code == 200, "another key has its own minute"
 
 
-async def test_browsers_may_read_our_headers_on_answers_and_errors(door, drain):
+async def test_browsers_may_read_our_headers_on_answers_and_errors(door, admission):
     door.control.key("k1", "acme")
-    app = application(door, drain, cors=CorsConfig(origins=("https://app.example",)))
+    app = application(door, admission, cors=CorsConfig(origins=("https://app.example",)))
     async with served(app) as client:
         origin = {"origin": "https://app.example"}
         for headers in (KEY | origin, origin):
@@ -283,25 +283,26 @@ async def test_a_preflight_needs_no_key(client):
     assert "authorization" in answer.headers["access-control-allow-headers"].lower()
 
 
-async def test_while_draining_new_requests_are_refused_and_running_ones_end(client, drain):
+async def test_while_draining_new_requests_are_refused_and_running_ones_end(client, admission):
     running = asyncio.create_task(client.get("/v1/slow-stream", headers=KEY))
-    await until(lambda: drain.running)
-    draining = asyncio.create_task(drain.wait(5))
-    await until(lambda: drain.draining)
+    await until(lambda: admission.in_flight)
+    admission.draining = True
     refused = await client.get("/v1/who", headers=KEY)
     assert problem(refused)[::2] == (503, "draining")
-    assert refused.headers["connection"] == "close"
+    assert (refused.headers["connection"], refused.headers["retry-after"]) == ("close", "1")
     assert (await client.get("/health/live")).status_code == 200
-    assert await draining is True
     assert (await running).text == "abc"
+    assert admission.in_flight == 0
 
 
-async def test_drain_gives_up_after_its_time(client, drain):
-    stuck = asyncio.create_task(client.get("/v1/stuck", headers=KEY))
-    await until(lambda: drain.running)
-    assert await drain.wait(0.01) is False
-    stuck.cancel()
-    await asyncio.gather(stuck, return_exceptions=True)
+async def test_what_cannot_be_served_is_refused_early_and_administration_still_works(client, admission):
+    running = [asyncio.create_task(client.get("/v1/slow-stream", headers=KEY)) for _ in range(2)]
+    await until(lambda: admission.in_flight == 2)
+    refused = await client.get("/v1/who", headers=KEY)
+    assert problem(refused)[::2] == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (await client.get("/v1/admin/who", headers={"x-admin-key": "boss"})).status_code == 200
+    await asyncio.gather(*running)
 
 
 async def test_metric_labels_stay_bounded_whatever_clients_ask_for(client):
