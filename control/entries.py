@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from control import fields
 from control.locals import LOCAL_MODEL, local_runtime
@@ -84,12 +84,14 @@ class Entry(Section):
 
     @field_validator("fallbacks")
     @classmethod
-    def _fallbacks_are_aliases(cls, value: list[str]) -> list[str]:
+    def _fallbacks_are_aliases(cls, value: list[str], info: ValidationInfo) -> list[str]:
         for alias in value:
             if not fields.is_alias(alias):
                 raise ValueError(f"{alias!r} is not an alias")
         if len(set(value)) != len(value):
             raise ValueError("an alias stands twice")
+        if info.data.get("alias") in value:
+            raise ValueError("an alias cannot fall back on itself")
         return value
 
     @field_validator("litellm")
@@ -105,12 +107,6 @@ class Entry(Section):
         for text in _texts(value):
             _check_text(text)
         return value
-
-    @model_validator(mode="after")
-    def _does_not_fall_back_on_itself(self) -> Entry:
-        if self.alias in self.fallbacks:
-            raise ValueError("fallbacks: an alias cannot fall back on itself")
-        return self
 
     def document(self) -> dict[str, Any]:
         """What was told, nothing more: the entry as it is stored and shown."""
@@ -139,7 +135,9 @@ def has_reference(document: Mapping[str, Any]) -> bool:
     return any(text.startswith(REFERENCE) for text in _texts(document.get("litellm", {})))
 
 
-def sealed(document: Mapping[str, Any], keyring: Keyring, owner: str, former: Mapping[str, Any] | None) -> dict[str, Any]:
+def sealed(
+    document: Mapping[str, Any], keyring: Keyring, owner: str, former: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """The document with literal secrets sealed for the owner; a masked one keeps the former, sealed value."""
     before = (former or {}).get("litellm", {})
 

@@ -1,4 +1,4 @@
-"""Model entries that appear by themselves: from the environment when there is no `models` list, and `offline` always."""
+"""Model entries that appear by themselves: `offline` always, others from the environment."""
 
 from __future__ import annotations
 

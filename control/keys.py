@@ -154,7 +154,9 @@ class ApiKeys:
                 raise PlatformError(Reason.CONFLICT, "The key is revoked.", resource="api_key", id=key_id)
             _apply(row, wanted, principal)
             await tell(change, row)
-            await change.audit("api_key.update", "api_key", row.id, tenant_id, {"roles": row.roles, "scopes": row.scopes})
+            await change.audit(
+                "api_key.update", "api_key", row.id, tenant_id, {"roles": row.roles, "scopes": row.scopes}
+            )
         return row, change.revision
 
     async def revoke(self, tenant_id: str, key_id: str) -> tuple[ApiKeyEntry, int]:
@@ -229,7 +231,9 @@ def _row(wanted: NewKey, workspace_id: str) -> tuple[ApiKeyEntry, str]:
 def _subject(value: str) -> str:
     value = fields.text("subject", value, fields.MAXIMUM_SUBJECT)
     if value.startswith(_RESERVED_SUBJECT):
-        raise PlatformError.invalid("subject", f'Subjects that begin with "{_RESERVED_SUBJECT}" are the platform\'s own.')
+        raise PlatformError.invalid(
+            "subject", f'Subjects that begin with "{_RESERVED_SUBJECT}" are the platform\'s own.'
+        )
     return value
 
 

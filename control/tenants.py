@@ -51,9 +51,7 @@ async def add_tenant(change: Change, tenant_id: str, name: str) -> TenantEntry:
 async def add_workspace(change: Change, tenant_id: str, workspace_id: str, name: str) -> WorkspaceEntry:
     """Write a workspace."""
     now = utc_now()
-    row = WorkspaceEntry(
-        tenant_id=tenant_id, id=workspace_id, name=name, status=ACTIVE, created_at=now, updated_at=now
-    )
+    row = WorkspaceEntry(tenant_id=tenant_id, id=workspace_id, name=name, status=ACTIVE, created_at=now, updated_at=now)
     row.revision = await change.tell(_WORKSPACE, tenant_id, workspace_id, {"name": name, "status": ACTIVE})
     await change.unit.add(row)
     return row
@@ -93,9 +91,7 @@ class Tenants:
             own = await self.get(principal.tenant_id)
             return [own] if own.tenant_id > after else []
         async with self._changes.read("") as unit:
-            return await unit.page(
-                TenantEntry, ("tenant_id",), (after,) if after else (), limit, deleted_at=None
-            )
+            return await unit.page(TenantEntry, ("tenant_id",), (after,) if after else (), limit, deleted_at=None)
 
     async def update(self, tenant_id: str, name: str | None, status: str, etag: str) -> tuple[TenantEntry, int]:
         """Change name or status ("" leaves it). Only the platform suspends a tenant and makes it active again."""
@@ -114,7 +110,7 @@ class Tenants:
         return row, change.revision
 
     async def delete(self, tenant_id: str, etag: str) -> int:
-        """Remove a tenant: its keys are revoked, its configuration goes. Its data is EraseScope's, service by service."""
+        """Remove a tenant: its keys are revoked, its configuration goes. Its data is EraseScope's."""
         await self._access.platform("tenant", tenant_id)
         if tenant_id == DEFAULT:
             message = "The tenant of the first start cannot be removed."

@@ -37,7 +37,7 @@ class TenantEntry(TenantRow, Row):
     """A tenant. A deleted one keeps its row, so that nobody gets its id, and what is left under it, again."""
 
     __tablename__ = "tenants"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_CONFIGURATION
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_CONFIGURATION
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
@@ -52,7 +52,7 @@ class WorkspaceEntry(TenantRow, Row):
     """A workspace of a tenant."""
 
     __tablename__ = "workspaces"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_CONFIGURATION
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_CONFIGURATION
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -67,7 +67,7 @@ class ApiKeyEntry(TenantRow, Row):
     """An API key: its SHA-256 and what it may do. The key itself is stored nowhere."""
 
     __tablename__ = "api_keys"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_CREDENTIAL
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_CREDENTIAL
     SUBJECT_COLUMN: ClassVar[str] = "subject"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -93,7 +93,7 @@ class ModelRow(TenantRow, Row):
     """A model entry made by the admin API, secrets sealed. `tenant_id` "" is the whole platform."""
 
     __tablename__ = "model_entries"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_CREDENTIAL
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_CREDENTIAL
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     alias: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -107,7 +107,7 @@ class PolicyRow(TenantRow, Row):
     """A policy bundle made by the admin API. `tenant_id` "" is the whole platform."""
 
     __tablename__ = "policies"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_CONFIGURATION
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_CONFIGURATION
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -123,7 +123,7 @@ class LayerRow(TenantRow, Row):
     """A tenant's settings layer (`workspace_id` ""), or a workspace's."""
 
     __tablename__ = "settings_layers"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_CONFIGURATION
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_CONFIGURATION
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     workspace_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -136,7 +136,7 @@ class ResourceRow(TenantRow, Row):
     """What services are told: one row per resource at its newest revision; a removed one stays for a while."""
 
     __tablename__ = "resources"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_CREDENTIAL
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_CREDENTIAL
 
     kind: Mapped[int] = mapped_column(Integer, primary_key=True)
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -154,7 +154,7 @@ class AuditEntry(TenantRow, Row):
     """One thing that was done, or refused."""
 
     __tablename__ = "audit_events"
-    DATA_CLASS: ClassVar[DataClass] = DataClass.DATA_CLASS_AUDIT
+    DATA_CLASS: ClassVar[int] = DataClass.DATA_CLASS_AUDIT
     SUBJECT_COLUMN: ClassVar[str] = "subject"
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)

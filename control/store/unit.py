@@ -26,13 +26,13 @@ class Unit:
         self.session = session
         self.owner = owner
 
-    async def find(self, kind: type[R], **equal: Any) -> R | None:
+    async def find(self, kind: type[R], /, **equal: Any) -> R | None:
         """The one row whose columns are equal, or None. A text with NUL equals nothing (PostgreSQL refuses it)."""
         if _holds_nul(equal.values()):
             return None
         return (await self.session.scalars(_where(select(kind), kind, equal))).one_or_none()
 
-    async def all(self, kind: type[R], **equal: Any) -> list[R]:
+    async def all(self, kind: type[R], /, **equal: Any) -> list[R]:
         """Every row whose columns are equal. For sets that are small by nature."""
         return list(await self.session.scalars(_where(select(kind), kind, equal)))
 
@@ -42,6 +42,7 @@ class Unit:
         order: Sequence[str],
         after: Sequence[Any],
         limit: int,
+        /,
         *,
         newest_first: bool = False,
         **equal: Any,
@@ -121,14 +122,14 @@ class Store:
 
 
 def keyset(
-    query: Select[tuple[R]],
+    query: Select[R],
     kind: type[R],
     order: Sequence[str],
     after: Sequence[Any],
     limit: int,
     *,
     newest_first: bool = False,
-) -> Select[tuple[R]]:
+) -> Select[R]:
     """The query's rows after a key, ordered by its columns."""
     columns = [getattr(kind, name) for name in order]
     if after:
@@ -137,7 +138,7 @@ def keyset(
     return query.order_by(*[column.desc() if newest_first else column for column in columns]).limit(limit)
 
 
-def _where(query: Select[tuple[R]], kind: type[R], equal: Mapping[str, Any]) -> Select[tuple[R]]:
+def _where(query: Select[R], kind: type[R], equal: Mapping[str, Any]) -> Select[R]:
     return query.where(*[getattr(kind, name) == value for name, value in equal.items()])
 
 
