@@ -12,6 +12,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from edge.clients import Clients, EventCall, attach_run, start_run
+from edge.permission import Permission
 from edge.projections import PROJECTION_VERSION, Options
 from edge.projections.fold import Answer
 from edge.run_reader import RunReader
@@ -25,7 +26,6 @@ from kit.principal import acting_as
 
 if TYPE_CHECKING:
     from edge.auth import Authenticated
-    from kit.policy import PolicyEngine
     from kit.settings import SettingsCache, TenantSettings
 
 _SILENT = frozenset({"started", "usage", "agent", "context_summarized"})
@@ -141,11 +141,11 @@ class Turn:
 class Turns:
     """Begins turns."""
 
-    def __init__(self, clients: Clients, threads: Threads, settings: SettingsCache, policy: PolicyEngine) -> None:
+    def __init__(self, clients: Clients, threads: Threads, settings: SettingsCache, permission: Permission) -> None:
         self._clients = clients
         self._threads = threads
         self._settings = settings
-        self._policy = policy
+        self._permission = permission
 
     def settings_of(self, who: Authenticated) -> TenantSettings:
         """What holds for the caller: its key's settings over its workspace's over its tenant's."""
@@ -156,7 +156,7 @@ class Turns:
     async def begin(self, who: Authenticated, call: ModelCall, options: Options, thread_id: str | None) -> Turn:
         """Start a run. `thread_id`: None: no thread; "": a new one. The call's tenant is filled in here."""
         principal = who.principal
-        self._policy.require(principal, "chat.create", "Chat", call.model_alias)
+        self._permission.require(principal, "chat.create", "Chat", call.model_alias)
         settings = self.settings_of(who)
         call.tenant_id = principal.tenant_id
         call.model_alias = call.model_alias or _default_model(settings)

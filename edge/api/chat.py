@@ -14,6 +14,7 @@ from edge.api.bodies import CHAT_BODY
 from edge.api.streams import Departure, RunStream
 from edge.auth import identity
 from edge.openai.chat_request import ENVELOPES, ChatRequest, parse_chat
+from edge.permission import Permission
 from edge.projections import Options, projection_for
 from edge.turns import Turn, Turns
 from kit.errors import PlatformError
@@ -29,7 +30,7 @@ THREAD_HEADER = "x-fastchat-thread-id"
 def router(deps: EdgeDeps) -> APIRouter:
     """The routes of chat completions."""
     routes = APIRouter(tags=["chat"])
-    turns = Turns(deps.clients, deps.threads, deps.settings, deps.policy)
+    turns = Turns(deps.clients, deps.threads, deps.settings, Permission(deps.policy, deps.audit))
 
     @routes.post("/v1/chat/completions", response_model=None, openapi_extra=CHAT_BODY)
     async def create_chat_completion(request: Request) -> Response:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from edge.auth import identity
 from edge.clients import told
 from edge.openai.models import model_json, models_json
+from edge.permission import Permission
 from fastchat.integration.v1 import model_service_pb2 as pb
 from kit.errors import PlatformError, Reason
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 def router(deps: EdgeDeps) -> APIRouter:
     """The routes of models."""
     routes = APIRouter(tags=["models"])
+    permission = Permission(deps.policy, deps.audit)
 
     async def models(request: Request) -> list[pb.Model]:
         principal = identity(request.scope).principal
-        deps.policy.require(principal, "model.list", "Model", "")
+        permission.require(principal, "model.list", "Model", "")
         answer = deps.clients.models.ListModels(pb.ListModelsRequest(tenant_id=principal.tenant_id))
         return list((await told(answer, "integration")).models)
 

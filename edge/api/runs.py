@@ -15,6 +15,7 @@ from edge.auth import identity
 from edge.clients import told
 from edge.openai.fields import wrong_value
 from edge.openai.render import usage_json
+from edge.permission import Permission
 from edge.projections import ChatProjection, EnvelopeProjection, Projection
 from edge.projections.resumed import Resumed
 from edge.run_reader import RunReader, attached
@@ -57,10 +58,11 @@ class AttachedRun:
 def router(deps: EdgeDeps) -> APIRouter:
     """The routes of runs."""
     routes = APIRouter(prefix="/v1/runs", tags=["runs"])
+    permission = Permission(deps.policy, deps.audit)
 
     def allowed(request: Request, action: str, run_id: str) -> Principal:
         principal = identity(request.scope).principal
-        deps.policy.require(principal, action, "Run", run_id)
+        permission.require(principal, action, "Run", run_id)
         return principal
 
     @routes.get("/{run_id}", response_model=None)

@@ -14,6 +14,7 @@ from edge.api.bodies import THREAD_CREATE_BODY, THREAD_UPDATE_BODY
 from edge.auth import identity
 from edge.openai.fields import boolean, only, optional_string, parse_object, string, wrong_type, wrong_value
 from edge.openai.render import content_json, role_name, tool_calls_json
+from edge.permission import Permission
 from edge.thread_deletion import delete_with_run
 from edge.threads import LONGEST_TITLE
 from fastchat.common.v1.principal_pb2 import Principal
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 def router(deps: EdgeDeps) -> APIRouter:
     """The routes of threads. Arrays are bare; a `Link` header with rel="next" leads to the next page."""
     routes = APIRouter(prefix="/v1/threads", tags=["threads"])
+    permission = Permission(deps.policy, deps.audit)
     threads = deps.threads
 
     def allowed(request: Request, action: str, thread_id: str = "") -> Principal:
         principal = identity(request.scope).principal
-        deps.policy.require(principal, action, "Thread", thread_id)
+        permission.require(principal, action, "Thread", thread_id)
         return principal
 
     @routes.get("", response_model=None)

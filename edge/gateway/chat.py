@@ -10,6 +10,7 @@ from edge.clients import told
 from edge.gateway.caller import Context, caller
 from edge.gateway.convert import to_call
 from edge.openai.fields import dumps
+from edge.permission import Permission
 from edge.projections import Options
 from edge.projections.fold import Answer
 from edge.turns import Turn, Turns
@@ -28,7 +29,8 @@ class ChatServicer(ChatServiceServicer):
 
     def __init__(self, deps: EdgeDeps) -> None:
         self._deps = deps
-        self._turns = Turns(deps.clients, deps.threads, deps.settings, deps.policy)
+        self._permission = Permission(deps.policy, deps.audit)
+        self._turns = Turns(deps.clients, deps.threads, deps.settings, self._permission)
 
     async def StreamChat(self, request: pb.StreamChatRequest, context: Context) -> AsyncIterator[pb.StreamChatResponse]:
         """StreamChat answers a conversation as a stream of run events."""
@@ -55,7 +57,7 @@ class ChatServicer(ChatServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """ListModels lists the aliases that the caller may use."""
         principal = (await caller(self._deps, context)).principal
-        self._deps.policy.require(principal, "model.list", "Model", "")
+        self._permission.require(principal, "model.list", "Model", "")
         with acting_as(principal):
             listing = self._deps.clients.models.ListModels(models_pb.ListModelsRequest(tenant_id=principal.tenant_id))
             return pb.ListModelsResponse(models=(await told(listing, "integration")).models)

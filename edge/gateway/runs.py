@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge.clients import told
 from edge.gateway.caller import Context, caller
+from edge.permission import Permission
 from edge.run_reader import attached
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.gateway.v1 import run_service_pb2 as pb
@@ -23,11 +24,12 @@ class RunServicer(RunServiceServicer):
 
     def __init__(self, deps: EdgeDeps) -> None:
         self._deps = deps
+        self._permission = Permission(deps.policy, deps.audit)
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         """WatchRun streams a run's events after a cursor."""
         who = await caller(self._deps, context)
-        self._deps.policy.require(who.principal, "run.read", "Run", request.run_id)
+        self._permission.require(who.principal, "run.read", "Run", request.run_id)
         with self._deps.limits.stream(who):
             reader = attached(self._deps.clients, who.principal, request.run_id, request.after_sequence)
             try:
@@ -69,5 +71,5 @@ class RunServicer(RunServiceServicer):
 
     async def _allowed(self, context: Context, action: str, run_id: str) -> Principal:
         principal = (await caller(self._deps, context)).principal
-        self._deps.policy.require(principal, action, "Run", run_id)
+        self._permission.require(principal, action, "Run", run_id)
         return principal

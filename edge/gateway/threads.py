@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edge.gateway.caller import Context, caller
 from edge.openai.fields import string
+from edge.permission import Permission
 from edge.thread_deletion import delete_with_run
 from edge.threads import LONGEST_TITLE
 from fastchat.common.v1.principal_pb2 import Principal
@@ -21,6 +22,7 @@ class ThreadServicer(ThreadServiceServicer):
 
     def __init__(self, deps: EdgeDeps) -> None:
         self._deps = deps
+        self._permission = Permission(deps.policy, deps.audit)
         self._threads = deps.threads
 
     async def CreateThread(self, request: pb.CreateThreadRequest, context: Context) -> pb.CreateThreadResponse:
@@ -65,5 +67,5 @@ class ThreadServicer(ThreadServiceServicer):
 
     async def _allowed(self, context: Context, action: str, thread_id: str = "") -> Principal:
         principal = (await caller(self._deps, context)).principal
-        self._deps.policy.require(principal, action, "Thread", thread_id)
+        self._permission.require(principal, action, "Thread", thread_id)
         return principal

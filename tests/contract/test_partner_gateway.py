@@ -31,7 +31,7 @@ from kit.db.migrate import upgrade
 from kit.errors import PlatformError, Reason
 from kit.settings import SettingsCache
 from tests.unit.edge_chat.runs import STARTED, Runs, complete, text, usage
-from tests.unit.edge_chat.site import PRINCIPAL, Policy, Streams
+from tests.unit.edge_chat.site import PRINCIPAL, Audit, Policy, Streams
 
 GOOD = (STARTED, text("Hel"), [text("lo"), usage(), complete("stop")])
 
@@ -107,6 +107,7 @@ async def partner(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterat
             clients=Clients.over(lambda _: inner),
             settings=SettingsCache(),
             policy=Policy(),
+            audit=Audit(),
             limits=Streams(),
             threads=threads,
             authenticator=Authenticator(),

@@ -21,6 +21,7 @@ from edge.middleware.response_start import ResponseStart
 from edge.threads import Threads
 from fastchat.common.v1.principal_pb2 import Principal
 from kit.errors import PlatformError, Reason
+from kit.policy import Decision
 from kit.settings import SettingsCache
 
 PRINCIPAL = Principal(tenant_id="t1", subject="key:1", scopes=["chat"])
@@ -32,10 +33,25 @@ class Policy:
     def __init__(self, *denied: str) -> None:
         self.denied = denied
 
-    def require(self, principal: Principal, action: str, kind: str, resource: str, context: object = None) -> None:
+    def decide(self, principal: Principal, action: str, kind: str, resource: str) -> Decision:
+        """Why."""
+        return Decision(action not in self.denied, ("test",))
+
+    def require(self, principal: Principal, action: str, kind: str, resource: str) -> None:
         """POLICY_DENIED for a denied action."""
         if action in self.denied:
             raise PlatformError(Reason.POLICY_DENIED, "denied", rule="test", action=action)
+
+
+class Audit:
+    """Keeps what was recorded."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def record(self, **event: Any) -> None:
+        """Keep it."""
+        self.records.append(event)
 
 
 class Streams:
@@ -87,6 +103,7 @@ class Site:
             clients=SimpleNamespace(runs=service, models=self.models),
             settings=SettingsCache(),
             policy=policy or Policy(),
+            audit=Audit(),
             limits=self.limits,
             threads=store,
             config=SimpleNamespace(keepalive_s=15.0),

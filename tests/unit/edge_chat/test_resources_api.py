@@ -86,10 +86,14 @@ async def test_bad_input_is_named(site: Site, method: str, path: str, body: Any,
     assert (answer.status, answer.json["error"]["param"]) == (400, param)
 
 
-async def test_threads_ask_the_policy(threads: Threads) -> None:
+async def test_threads_ask_the_policy_and_refusals_are_on_record(threads: Threads) -> None:
     site = Site(Runs(), threads, policy=Policy("thread.read", "thread.write"))
     for method in ("GET", "POST"):
         assert (await site.ask(method, "/v1/threads")).status == 403
+    assert [(event["action"], event["outcome"]) for event in site.deps.audit.records] == [
+        ("thread.read", "refused"),
+        ("thread.write", "refused"),
+    ]
 
 
 MODELS = [
