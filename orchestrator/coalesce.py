@@ -78,6 +78,10 @@ def _merge_tokens(payloads: Sequence[TokenPayload]) -> TokenPayload:
     return TokenPayload(deltas=merge_deltas(delta for payload in payloads for delta in payload.deltas))
 
 
+class SinkClosed(Exception):  # says what is, to the one who emits
+    """Nothing more can be emitted: the taker failed, or the run's log has its end. The taker knows why."""
+
+
 class Buffer:
     """Bounded hand-over between the one who makes payloads and the one who sends them.
 
@@ -94,14 +98,13 @@ class Buffer:
         self._room = asyncio.Event()
         self._room.set()
         self._closed = False
-        self._failure: BaseException | None = None
 
     async def put(self, payload: Payload) -> None:
-        """Adds a payload. Raises the taker's failure, if it had one."""
+        """Adds a payload. Raises SinkClosed when nobody takes any more."""
         if not self._room.is_set():
             await self._room.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self._closed:
+            raise SinkClosed
         size = payload.ByteSize()
         self._pending.append((payload, size))
         self._bytes += size
@@ -132,9 +135,8 @@ class Buffer:
         self._closed = True
         self._arrived.set()
 
-    def fail(self, failure: BaseException) -> None:
-        """The taker cannot go on: whoever puts learns why."""
-        self._failure = failure
+    def abandon(self) -> None:
+        """The taker cannot go on: what is pending is dropped, and whoever puts learns of it."""
         self._closed = True
         self._pending.clear()
         self._bytes = 0

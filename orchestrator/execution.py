@@ -11,6 +11,7 @@ from fastchat.integration.v1.model_service_pb2 import ModelResult
 from kit.errors import PlatformError, Reason
 from kit.telemetry import current_trace_id, get_logger
 from orchestrator import events
+from orchestrator.coalesce import SinkClosed
 from orchestrator.graphs.registry import Graph
 from orchestrator.nodes.legs import close_leg
 from orchestrator.nodes.port import RunContext
@@ -42,7 +43,7 @@ class Execution:
     has_final_usage: bool = False
 
     async def run(self, stop: asyncio.Future[StopCause] | None = None) -> None:
-        """Runs to the terminal event. Raises Left when stopped so, and whatever the sink raises."""
+        """Runs to the terminal event. Raises Left when stopped so, SinkClosed when the sink takes no more."""
         if stop is not None and stop.done():
             await self._stopped(stop.result())
             return
@@ -68,9 +69,9 @@ class Execution:
     async def _ended(self, work: asyncio.Future[ModelResult]) -> None:
         try:
             result = work.result()
+        except SinkClosed:
+            raise
         except PlatformError as error:
-            if error.reason is Reason.FENCED:
-                raise
             if error.reason is Reason.DEADLINE_EXCEEDED and self._left() <= 0:
                 await self._timed_out()
             else:

@@ -15,10 +15,11 @@ from kit.errors import PlatformError, Reason
 from kit.eventlog import Fenced
 from kit.jobs import Abandon, Job, Retry
 from kit.policy import PolicyEngine
-from kit.principal import acting_as
+from kit.principal import current
 from kit.telemetry import get_logger
 from orchestrator import lifecycle, measures
 from orchestrator.claim import Claim, Claims
+from orchestrator.coalesce import SinkClosed
 from orchestrator.config import OrchestratorConfig
 from orchestrator.execution import Execution, Left, StopCause
 from orchestrator.feed import RunKey
@@ -31,7 +32,7 @@ from orchestrator.store import RunRow, RunStore
 log = get_logger(__name__)
 
 _PATH = "durable"
-_RETRY_S = 1.0
+_LONGEST_RETRY_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +92,11 @@ class Executor:
         """Runs executed here."""
         return iter(list(self._active.items()))
 
+    @property
+    def busy(self) -> bool:
+        """Whether any run is executed here."""
+        return bool(self._active)
+
     def cancel(self, key: RunKey) -> bool:
         """Cancels a run if it is executed here."""
         run = self._active.get(key)
@@ -111,15 +117,14 @@ class Executor:
 
     async def handle(self, job: Job) -> None:
         """Executes the run of a job to its end. Raises Abandon when another owns it, Retry to hand it over."""
-        order = orjson.loads(job.payload)
         if self._leaving:
             raise Retry(0.0)
+        order = orjson.loads(job.payload)
         row = await self._store.get(order["tenant_id"], order["run_id"])
         if row is None or row.ended_at is not None:
             return
         try:
-            with acting_as(job.principal):
-                await self._own(row, job.deliveries)
+            await self._own(row, job.deliveries)
         except Fenced as fenced:
             measures.FENCED.inc()
             log.warning("run fenced", run_id=row.run_id)
@@ -129,7 +134,7 @@ class Executor:
         except PlatformError as error:
             # SQL or the bus failed us: whoever gets the job next goes on from the log.
             log.warning("run let go", run_id=row.run_id, reason=error.reason.name, message=error.message)
-            raise Retry(_RETRY_S) from error
+            raise Retry(min(_LONGEST_RETRY_S, 0.5 * 2**job.deliveries)) from error
 
     async def _own(self, row: RunRow, deliveries: int) -> None:
         key = (row.tenant_id, row.run_id)
@@ -162,18 +167,17 @@ class Executor:
         pump = asyncio.ensure_future(writer.pump())
         # An append that fails while the model is silent must stop the model too.
         pump.add_done_callback(lambda ended: run.halt(StopCause.LEFT))
+        left: Exception | None = None
         try:
             await self._execute(run, deliveries)
-        except Exception:
-            if pump.done():
-                pump.result()
-            raise
+        except (Left, SinkClosed) as stopped:
+            left = stopped
         finally:
             writer.close()
             await asyncio.wait({pump, mark})
-            failures = [task.exception() for task in (pump, mark)]
-        for failure in failures:
-            if failure is not None:
+        # Why the sink closed counts more than that it closed.
+        for failure in (pump.exception(), mark.exception(), left):
+            if failure is not None and not (failure is left and writer.fold.ended):
                 raise failure
 
     async def _execute(self, run: ActiveRun, deliveries: int) -> None:
@@ -193,7 +197,7 @@ class Executor:
             text = f"The run was interrupted and cannot go on: {why}."
             return PlatformError(Reason.RUN_INTERRUPTED, text, run_id=run.row.run_id)
         try:
-            require_create(self._policy, run.row.run_id)
+            self._policy.require(current(), "chat.create", "Chat", run.row.model_alias)
         except PlatformError as denied:
             return denied
         return None
@@ -215,8 +219,3 @@ class Executor:
             context.delivered = fold.delivered.copy()
             context.legs.append(await lost_leg(self._models, request.call, fold.delivered.all_text(), "interrupted"))
         return Execution(run.accepted.graph, context, run.row.timeout_ms / 1000, fold.has_final_usage)
-
-
-def require_create(policy: PolicyEngine, run_id: str) -> None:
-    """POLICY_DENIED unless the caller may run chats."""
-    policy.require("chat.create", "Run", run_id)

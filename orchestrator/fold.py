@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fastchat.common.v1.event_pb2 import (
     CompletePayload,
@@ -16,8 +17,7 @@ from fastchat.common.v1.event_pb2 import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OutputKey:
+class OutputKey(NamedTuple):
     """One thing that deltas extend: an output item's text of one kind, or one tool call's arguments."""
 
     kind: TokenKind.ValueType
@@ -25,10 +25,10 @@ class OutputKey:
     tool_index: int = 0
     item_id: str = ""
 
-    @classmethod
-    def of(cls, delta: TokenDelta) -> OutputKey:
+    @staticmethod
+    def of(delta: TokenDelta) -> OutputKey:
         """The output that a delta extends."""
-        return cls(delta.kind, delta.choice_index, delta.tool_index, delta.item_id)
+        return OutputKey(delta.kind, delta.choice_index, delta.tool_index, delta.item_id)
 
 
 @dataclass(slots=True)
@@ -57,7 +57,10 @@ class Delivered:
     def add(self, deltas: Iterable[TokenDelta]) -> None:
         """Counts deltas as seen."""
         for delta in deltas:
-            output = self.outputs.setdefault(OutputKey.of(delta), Output())
+            key = OutputKey.of(delta)
+            output = self.outputs.get(key)
+            if output is None:
+                output = self.outputs[key] = Output()
             output.opened = True
             output.chunks += max(1, delta.merged)
             if delta.text:

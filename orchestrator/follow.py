@@ -65,6 +65,8 @@ class Follower:
             source = feed.read(position) if feed is not None else self._tail(key, position)
             async with aclosing(source):
                 async for events in source:
+                    if not events:
+                        return
                     yield events
                     position = events[-1].sequence
                     if is_terminal(events[-1]):
@@ -74,7 +76,10 @@ class Follower:
                 return
 
     async def _tail(self, key: RunKey, after: int) -> AsyncGenerator[list[RunEvent], None]:
-        """The log's events, until this replica can serve the run from memory, or the log stays silent."""
+        """The log's events, until this replica can serve the run from memory, or the log stays silent.
+
+        An empty list says that the log has its end and the reader has all of it.
+        """
         records = self._log.tail(LogKey(*key), after)
         position = after
         pending: asyncio.Future[bytes] | None = None
@@ -84,8 +89,13 @@ class Follower:
                 await asyncio.wait({pending}, timeout=_SILENCE_S)
                 if not pending.done():
                     return
-                event = RunEvent.FromString(pending.result())
-                pending = None
+                try:
+                    event = RunEvent.FromString(pending.result())
+                except StopAsyncIteration:
+                    yield []
+                    return
+                finally:
+                    pending = None
                 yield [event]
                 position = event.sequence
                 if is_terminal(event) or self._feeds.covering(key, position) is not None:

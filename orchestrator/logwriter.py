@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 
-from kit.eventlog import EventLog, LogKey
+from fastchat.common.v1.usage_pb2 import Usage
+from kit.errors import PlatformError, Reason
+from kit.eventlog import EventLog, LogKey, RunLogFull
+from kit.telemetry import get_logger
 from orchestrator.coalesce import Buffer
-from orchestrator.events import Numbering, Payload
+from orchestrator.events import Numbering, Payload, final_usage
 from orchestrator.feed import Feed
 from orchestrator.fold import RunFold
 from orchestrator.measures import APPEND_SECONDS
+
+log = get_logger(__name__)
 
 
 class LogWriter:
@@ -31,7 +36,7 @@ class LogWriter:
         self.fold = fold
 
     async def emit(self, payload: Payload) -> None:
-        """Hands over a payload; waits while too much is pending. Raises what ended the writer."""
+        """Hands over a payload; waits while too much is pending. Raises SinkClosed once the writer has ended."""
         await self._buffer.put(payload)
 
     def close(self) -> None:
@@ -43,13 +48,27 @@ class LogWriter:
         await self._commit([payload])
 
     async def pump(self) -> None:
-        """Appends until closed and empty. Raises the failure of an append, which every further `emit` raises too."""
+        """Appends until closed and empty, or until the log has its end. Raises the failure of an append."""
         try:
             while payloads := await self._buffer.take():
-                await self._commit(payloads)
-        except BaseException as failure:
-            self._buffer.fail(failure)
-            raise
+                try:
+                    await self._commit(payloads)
+                except PlatformError as refused:
+                    if not isinstance(refused, RunLogFull) and refused.reason is not Reason.PAYLOAD_TOO_LARGE:
+                        raise  # another owner, or the bus is away
+                    await self._end(refused)
+                    return
+        finally:
+            self._buffer.abandon()
+
+    async def _end(self, refused: PlatformError) -> None:
+        """Ends a run whose output does not fit its log."""
+        log.warning("run does not fit its log", run_id=self._key.run_id, reason=refused.reason.name)
+        self._numbering.last = self.fold.last_sequence
+        usage = self.fold.usage.usage if self.fold.usage is not None else Usage(estimated=True)
+        usage.completion_tokens = max(usage.completion_tokens, self.fold.delivered.chunks)
+        window = self.fold.started.context_window if self.fold.started is not None else 0
+        await self._commit([final_usage(usage, (), window), refused.to_event()])
 
     async def _commit(self, payloads: list[Payload]) -> None:
         events = [self._numbering.stamp(payload) for payload in payloads]

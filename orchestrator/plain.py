@@ -10,7 +10,7 @@ from kit.telemetry import current_trace_id
 from orchestrator import measures
 from orchestrator.coalesce import Buffer
 from orchestrator.config import OrchestratorConfig
-from orchestrator.events import Numbering
+from orchestrator.events import Numbering, is_terminal
 from orchestrator.execution import Execution
 from orchestrator.fold import RunFold
 from orchestrator.lifecycle import label, status_of
@@ -76,6 +76,8 @@ async def _work(execution: Execution, buffer: Buffer) -> None:
 
 
 def _outcome(event: RunEvent) -> str:
+    if not is_terminal(event):
+        return ""
     fold = RunFold()
     fold.add(event)
-    return label(status_of(fold)) if fold.ended else ""
+    return label(status_of(fold))

@@ -12,7 +12,6 @@ from kit.bus import Bus
 from kit.crypto import Keyring
 from kit.db import utc_now
 from kit.errors import PlatformError, Reason
-from kit.outbox import Relay
 from kit.paging import decode_token, encode_token, page_size
 from orchestrator import lifecycle
 from orchestrator.feed import RunKey
@@ -30,7 +29,6 @@ class Runs:
         self,
         bus: Bus,
         store: RunStore,
-        relay: Relay,
         follower: Follower,
         readers: Readers,
         turns: Turns,
@@ -38,7 +36,6 @@ class Runs:
     ) -> None:
         self._bus = bus
         self._store = store
-        self._relay = relay
         self._follower = follower
         self._readers = readers
         self._turns = turns
@@ -52,8 +49,6 @@ class Runs:
         row = self._row(accepted, principal)
         queue = accepted.settings.preferences.thread_busy == "queue"
         existing = await self._turns.admit(row, principal, queue)
-        if existing is None:
-            self._relay.nudge()
         async with aclosing(self._follower.attach(existing or row, 0)) as stream:
             async for events in stream:
                 yield events

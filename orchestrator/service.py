@@ -62,7 +62,7 @@ class RunServicer(RunServiceServicer):
         accepted = self._intake.accept(request)
         self._settings.require_fresh(request.tenant_id)
         principal = current()
-        self._policy.require(principal, "chat.create", _RESOURCE, request.run_id)
+        self._policy.require(principal, "chat.create", "Chat", request.call.model_alias)
         stream = self._runs.start(accepted, principal) if request.durable else self._plain.stream(accepted)
         async with aclosing(stream):
             async for events in stream:

@@ -6,7 +6,6 @@ from google.protobuf.json_format import MessageToJson
 
 from fastchat.common.v1.principal_pb2 import Principal
 from kit.eventlog import EventLog, LogKey
-from kit.outbox import Relay
 from kit.settings import SettingsCache
 from orchestrator import lifecycle, measures
 from orchestrator.fold import RunFold
@@ -18,10 +17,9 @@ _PATH = "durable"
 class Settler:
     """Carries the end of logs into SQL, with the job that stores the answer in its thread."""
 
-    def __init__(self, store: RunStore, log: EventLog, relay: Relay, settings: SettingsCache) -> None:
+    def __init__(self, store: RunStore, log: EventLog, settings: SettingsCache) -> None:
         self._store = store
         self._log = log
-        self._relay = relay
         self._settings = settings
 
     async def settle(self, row: RunRow, fold: RunFold) -> None:
@@ -33,7 +31,6 @@ class Settler:
         history = history_job(row, Principal.FromString(row.principal)) if row.thread_id else None
         if await self._store.finish((row.tenant_id, row.run_id), ending, history):
             measures.RUNS_ENDED.labels(_PATH, lifecycle.label(status)).inc()
-            self._relay.nudge()
 
     async def settle_if_ended(self, row: RunRow) -> bool:
         """Whether the run has ended; if only its log knows, SQL is told."""

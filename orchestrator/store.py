@@ -21,6 +21,9 @@ from kit.outbox import add, outbox_table
 Key = tuple[str, str]
 """Tenant id, run id."""
 
+_OPEN = "ended_at IS NULL"
+_ACTIVE = "ended_at IS NULL AND thread_id <> ''"
+
 
 class Row(DeclarativeBase):
     """The orchestrator's tables."""
@@ -38,11 +41,12 @@ class RunRow(TenantRow, Row):
             "tenant_id",
             "thread_id",
             unique=True,
-            sqlite_where=text("ended_at IS NULL AND thread_id <> ''"),
-            postgresql_where=text("ended_at IS NULL AND thread_id <> ''"),
+            sqlite_where=text(_ACTIVE),
+            postgresql_where=text(_ACTIVE),
         ),
         Index("ix_runs_page", "tenant_id", "created_at", "run_id"),
         Index("ix_runs_purge", "purge_at"),
+        Index("ix_runs_unfinished", "touched_at", sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)),
     )
     SUBJECT_COLUMN: ClassVar[str] = "subject"
 
@@ -77,7 +81,10 @@ class RunRow(TenantRow, Row):
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
 
 
-OutboxRow = outbox_table(Row)
+outbox_table(Row)
+
+TABLES = (RunRow,)
+"""Tables with rows about tenants, for export and erasure."""
 
 AddJob = Callable[[AsyncSession], Awaitable[None]]
 """Adds a job to the outbox in the session's transaction."""

@@ -10,7 +10,6 @@ from kit.db import utc_now
 from kit.errors import PlatformError
 from kit.eventlog import EventLog, LogKey
 from kit.jobs import JobQueue
-from kit.outbox import Relay
 from kit.telemetry import get_logger
 from orchestrator.config import OrchestratorConfig
 from orchestrator.store import RunRow, RunStore, run_job
@@ -29,13 +28,11 @@ class Sweeper:
         store: RunStore,
         event_log: EventLog,
         history: JobQueue,
-        relay: Relay,
     ) -> None:
         self._config = config
         self._store = store
         self._log = event_log
         self._history = history
-        self._relay = relay
 
     async def run(self) -> None:
         """Sweeps once an interval, until cancelled."""
@@ -57,8 +54,6 @@ class Sweeper:
             if await self._store.retouch(row, job):
                 log.warning("run without a job", run_id=row.run_id)
                 revived += 1
-        if revived:
-            self._relay.nudge()
         return revived
 
     async def purge(self) -> int:

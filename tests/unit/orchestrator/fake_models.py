@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from fastchat.common.v1.event_pb2 import StatusPayload, TokenPayload
 from fastchat.common.v1.message_pb2 import ChatMessage, ContentPart, Role
 from fastchat.common.v1.usage_pb2 import LegUsage, Usage
-from fastchat.integration.v1.model_service_pb2 import ModelCall, ModelChoice, ModelResult, StreamModelResponse
+from fastchat.integration.v1.model_service_pb2 import (
+    CallModelRequest,
+    CallModelResponse,
+    CountTokensRequest,
+    CountTokensResponse,
+    ModelCall,
+    ModelChoice,
+    ModelResult,
+    StreamModelRequest,
+    StreamModelResponse,
+)
+from fastchat.integration.v1.model_service_pb2_grpc import ModelServiceServicer
 from kit.errors import PlatformError, Reason
 from tests.unit.orchestrator.samples import TOOL, delta
 
@@ -37,6 +49,8 @@ class Script:
     """Raised instead of an answer."""
     hold_after: int | None = None
     """Pieces after which every call waits for `release`."""
+    held_calls: int = 1000
+    """Only so many calls are held."""
     release: asyncio.Event = field(default_factory=asyncio.Event)
     calls: list[ModelCall] = field(default_factory=list)
     held: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +98,7 @@ class FakeModels:
             for count, piece in enumerate(self._pieces(call)):
                 if breaks is not None and count >= breaks:
                     raise away()
-                if script.hold_after is not None and count >= script.hold_after and not script.release.is_set():
+                if number < script.held_calls and script.hold_after is not None and count >= script.hold_after:
                     script.held.set()
                     await script.release.wait()
                 await asyncio.sleep(0)
@@ -144,3 +158,22 @@ def _split(rest: str, words: list[str]) -> list[str]:
         pieces.append(rest[-size:])
         rest = rest[:-size]
     return pieces[::-1]
+
+
+class FakeGateway(ModelServiceServicer):
+    """The same over gRPC, as the integration service would serve it."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    async def StreamModel(self, request: StreamModelRequest, context: object) -> AsyncIterator[StreamModelResponse]:
+        async with aclosing(FakeModels(self.script).stream(request.call, 60)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                yield piece
+
+    async def CallModel(self, request: CallModelRequest, context: object) -> CallModelResponse:
+        return CallModelResponse(result=await FakeModels(self.script).call(request.call, 60))
+
+    async def CountTokens(self, request: CountTokensRequest, context: object) -> CountTokensResponse:
+        text = " ".join(request.input)
+        return CountTokensResponse(tokens=len(text.split()) if text else PROMPT_TOKENS)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastchat.common.v1.event_pb2 import StatusPayload, TokenDelta, TokenPayload
-from orchestrator.coalesce import Buffer, merge, merge_deltas
+from orchestrator.coalesce import Buffer, SinkClosed, merge, merge_deltas
 from orchestrator.fold import Delivered
 from tests.unit.orchestrator.samples import REASONING, TEXT, TOOL, delta, token
 
@@ -95,8 +95,11 @@ async def test_a_batch_is_bounded() -> None:
     assert [len(await buffer.take()) for _ in range(4)] == [1, 1, 1, 0]
 
 
-async def test_a_failed_taker_is_told_to_whoever_puts() -> None:
-    buffer = Buffer()
-    buffer.fail(ValueError("gone"))
-    with pytest.raises(ValueError, match="gone"):
-        await buffer.put(token("a"))
+async def test_a_taker_that_cannot_go_on_is_told_to_whoever_puts() -> None:
+    buffer = Buffer(max_bytes=10)
+    await buffer.put(token("x" * 20))
+    held = asyncio.ensure_future(buffer.put(token("a")))
+    await asyncio.sleep(0)
+    buffer.abandon()
+    with pytest.raises(SinkClosed):
+        await held
