@@ -110,8 +110,8 @@ def _partner_port(deps: EdgeDeps) -> PublicPort:
     partner = deps.config.partner
 
     async def authenticate(call: ServerCall) -> Principal:
-        told_headers = {name: str(call.metadata[name]) for name in HEADERS if name in call.metadata}
-        who = await deps.authenticator.authenticate(told_headers)
+        sent: dict[str, str] = {name: str(call.metadata[name]) for name in HEADERS if name in call.metadata}
+        who = await deps.authenticator.authenticate(sent)
         who.require(CHAT)
         deps.limits.count(who)
         return who.principal

@@ -5,8 +5,9 @@ A platform caller sees all of them, anybody else those of their tenant. What a j
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
@@ -16,6 +17,8 @@ from edge.auth.identity import Authenticated
 from edge.deps import EdgeDeps
 from kit.errors import PlatformError, Reason
 from kit.jobs import DeadLetter, DeadLetters
+
+T = TypeVar("T")
 
 
 class DeadJob(BaseModel):
@@ -37,16 +40,26 @@ def router(deps: EdgeDeps) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/v1/admin/jobs", tags=["admin: jobs"])
 
-    def letters(who: Authenticated, action: str, job_id: str) -> DeadLetters:
-        deps.policy.require(who.principal, action, "Job", job_id)
+    def letters() -> DeadLetters:
         if deps.mesh.bus is None:
             raise PlatformError(Reason.DEPENDENCY_UNAVAILABLE, "there is no job queue here", dependency="bus")
         return DeadLetters(deps.mesh.bus)
 
-    async def audited(who: Authenticated, action: str, job_id: str) -> None:
-        await deps.audit.record(
-            action=action, resource_type="job", resource_id=job_id, outcome="ok", principal=who.principal
-        )
+    async def written(who: Authenticated, action: str, job_id: str, write: Callable[..., Awaitable[T]]) -> T:
+        """Do it if policy lets the caller, and leave an audit event either way."""
+        decision = deps.policy.decide(who.principal, "admin.job.write", "Job", job_id)
+        outcome = "ok"
+        try:
+            if not decision.allow:
+                deps.policy.require(who.principal, "admin.job.write", "Job", job_id)
+            return await write(job_id, tenant_id=owner_of(who, None) or None)
+        except PlatformError as error:
+            outcome = error.reason.name
+            raise
+        finally:
+            await deps.audit.record(
+                action=action, resource_type="job", resource_id=job_id, decision=decision, outcome=outcome
+            )
 
     @routes.get("", response_model=Listing[DeadJob], summary="List jobs that were given up, oldest first")
     async def index(
@@ -57,24 +70,19 @@ def router(deps: EdgeDeps) -> APIRouter:
         queue: Annotated[str, Query(max_length=100, description="Only of this queue.")] = "",
         tenant_id: TenantId = "",
     ) -> object:
-        found = await letters(who, "admin.job.read", "").list(
-            queue or None, owner_of(who, tenant_id) or None, page_size=page.limit, page_token=page.after
-        )
+        owner = owner_of(who, tenant_id) or None
+        deps.policy.require(who.principal, "admin.job.read", "Job", "")
+        found = await letters().list(queue or None, owner, page_size=page.limit, page_token=page.after)
         shown = [_shown(letter, "dead") for letter in found.letters]
         return listing(request, response, shown, found.next_page_token)
 
     @routes.post("/{job_id}/redrive", response_model=DeadJob, summary="Put a job back into its queue")
     async def redrive(job_id: str, who: Caller) -> object:
-        dead = letters(who, "admin.job.write", job_id)
-        letter = await dead.redrive(job_id, tenant_id=owner_of(who, None) or None)
-        await audited(who, "job.redrive", job_id)
-        return _shown(letter, "queued")
+        return _shown(await written(who, "job.redrive", job_id, letters().redrive), "queued")
 
     @routes.delete("/{job_id}", response_model=Deleted, summary="Forget a job for good")
     async def remove(job_id: str, who: Caller) -> object:
-        dead = letters(who, "admin.job.write", job_id)
-        await dead.delete(job_id, tenant_id=owner_of(who, None) or None)
-        await audited(who, "job.delete", job_id)
+        await written(who, "job.delete", job_id, letters().delete)
         return Deleted(id=job_id, object="job.deleted")
 
     return routes

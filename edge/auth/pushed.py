@@ -174,6 +174,7 @@ def record_of(key: ApiKey) -> KeyRecord:
         expires_at=key.expire_time.ToNanoseconds() / 1e9 if key.HasField("expire_time") else 0.0,
         revoked_at=key.revoke_time.ToNanoseconds() / 1e9 if key.HasField("revoke_time") else 0.0,
         settings=settings,
+        act_for=(settings.get("security") or {}).get("act_for") is True,
     )
 
 
