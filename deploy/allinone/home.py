@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from pathlib import Path
 
 from kit.config import ConfigError
 
-KEY_FILE = "admin-key"
+# Where control keeps the key that it generates (control.bootstrap.FILE, whose module is too heavy to import here).
+KEY_FILE = "bootstrap.key"
 # A unix socket's path has 104 bytes on macOS, 108 on Linux.
 _LONGEST_SOCKET = 100
 
@@ -43,18 +43,12 @@ def lock(home: Path) -> Iterator[None]:
         yield
 
 
-def admin_key(home: Path, given: str | None) -> tuple[str, bool]:
-    """The first admin key, and whether it was made just now. One that was ``given`` is not written down."""
-    if given:
-        return given, False
-    path = home / KEY_FILE
-    if path.exists():
-        return path.read_text(encoding="utf-8").strip(), False
-    key = f"fc-{secrets.token_urlsafe(32)}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(key + "\n")
-    return key, True
+def kept_key(home: Path) -> str | None:
+    """The admin key that the first start generated; None when there is none, or it was told by the environment."""
+    try:
+        return (home / KEY_FILE).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager

@@ -30,13 +30,15 @@ class Readiness:
         self._terminal = sys.stderr.isatty()
 
     async def __call__(self) -> bool:
-        """Whether every service serves. One that did is not asked again: its restarts are the supervisor's business."""
+        """Whether every service serves, and the edge knows of nothing that is away.
+
+        One that serves is not asked again: its restarts are the supervisor's business.
+        """
         answers = await asyncio.gather(*(serves(target) for target in self._waiting.values()))
         for name, answer in zip(list(self._waiting), answers, strict=True):
             if answer:
                 del self._waiting[name]
-        edge = not self._waiting and (await asyncio.to_thread(http_ready, self._edge_url))[0]
-        self._missing = list(dict.fromkeys([*self._waiting, *([] if edge else ["edge"])]))
+        self._missing = list(self._waiting) or await asyncio.to_thread(_away, self._edge_url)
         self._show()
         return not self._missing
 
@@ -50,6 +52,15 @@ class Readiness:
             text = f"{self} ({time.monotonic() - self._started:.0f} s)" if self._missing else ""
             sys.stderr.write(f"\r\033[K{text}")
             sys.stderr.flush()
+
+
+def _away(url: str) -> list[str]:
+    """What the edge misses; itself when it does not answer."""
+    ready, told = http_ready(url)
+    if not told:
+        return ["edge"]
+    down = [f"edge's {state['name']} ({state['detail']})" for state in told["dependencies"] if state["status"] != "ok"]
+    return down or ([] if ready else ["edge"])
 
 
 async def serves(target: str, service: str = "") -> bool:

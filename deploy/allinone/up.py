@@ -31,9 +31,8 @@ class Plan:
     waves: list[list[Part]]
     targets: Mapping[str, str]
     url: str
-    key: str
-    key_is_new: bool
-    key_is_given: bool
+    key_given: str
+    key_kept: bool
 
 
 def run(loaded: Loaded, home: Path) -> int:
@@ -55,14 +54,11 @@ def _plan(loaded: Loaded, home: Path, run: Path) -> Plan:
     for field, host, wanted in (("PORT", edge.host, port), ("PARTNER__PORT", edge.partner.host, edge.partner.port)):
         if field == "PORT" or edge.partner.enabled:
             _require_free(host, wanted, f"FASTCHAT_EDGE__{field}")
-    given = loaded.env.get("FASTCHAT_BOOTSTRAP_KEY")
-    key, key_is_new = homes.admin_key(home, given)
     targets = {name: f"unix:{run / name}.sock" for name in SERVICES}
     env = {
         **os.environ,
         "FASTCHAT_HOME": str(home),
         "FASTCHAT_EDGE__PORT": str(port),
-        "FASTCHAT_BOOTSTRAP_KEY": key,
         **{f"FASTCHAT_MESH__ADDRESSES__{name.upper()}": target for name, target in targets.items()},
     }
     nats = _nats(loaded, home)
@@ -74,8 +70,9 @@ def _plan(loaded: Loaded, home: Path, run: Path) -> Plan:
     waves: list[list[Part]] = [list(first), list(children.values())]
     if nats is not None:
         waves.append([nats])
+    given = loaded.env.get("FASTCHAT_BOOTSTRAP_KEY", "").strip()
     host = "127.0.0.1" if edge.host in ("0.0.0.0", "::", "") else edge.host  # noqa: S104 - what a client here would call
-    return Plan(waves, targets, f"http://{host}:{port}", key, key_is_new, bool(given))
+    return Plan(waves, targets, f"http://{host}:{port}", given, homes.kept_key(home) is not None)
 
 
 def _nats(loaded: Loaded, home: Path) -> NatsServer | None:
@@ -99,13 +96,14 @@ def _require_free(host: str, port: int, variable: str) -> None:
 
 def _announce(plan: Plan, home: Path, seconds: float) -> None:
     """The ready lines: where it listens, where the key is, and something to paste."""
-    kept = home / homes.KEY_FILE
-    if plan.key_is_given:
-        key, told = f"{plan.key}  (from FASTCHAT_BOOTSTRAP_KEY)", plan.key
-    elif plan.key_is_new:
-        key, told = f"{plan.key}  (shown this once; kept in {kept})", plan.key
+    file = home / homes.KEY_FILE
+    made = None if plan.key_given or plan.key_kept else homes.kept_key(home)
+    if plan.key_given:
+        key, told = f"{plan.key_given}  (from FASTCHAT_BOOTSTRAP_KEY)", plan.key_given
+    elif made:
+        key, told = f"{made}  (shown this once; kept in {file})", made
     else:
-        key, told = f"kept in {kept}", f"$(cat {shlex.quote(str(kept))})"
+        key, told = f"kept in {file}", f"$(cat {shlex.quote(str(file))})"
     body = '{"model": "offline", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'
     sys.stdout.write(
         f"\nFast-Chat is ready after {seconds:.1f} s.\n\n"

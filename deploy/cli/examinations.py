@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from deploy.allinone.nats import NatsUnavailable, find_server
@@ -125,10 +125,13 @@ def _models(loaded: Loaded) -> Iterator[Finding]:
 
 def _mesh(loaded: Loaded) -> Iterator[Finding]:
     config = loaded.section("mesh", MeshConfig)
-    state: State = "ok" if config.tls is not None else "note"
-    told = (
-        "mutual TLS between services" if config.tls is not None else "services talk without TLS, with signed principals"
-    )
+    try:
+        tls = config.tls.files()
+    except ConfigError as problem:
+        yield Finding("mesh", "wrong", str(problem))
+        return
+    state: State = "note" if tls is None else "ok"
+    told = "services talk without TLS, with signed principals" if tls is None else "mutual TLS between services"
     yield Finding("mesh", state, f"profile {config.profile}; {told}")
 
 
@@ -151,17 +154,13 @@ def _running(loaded: Loaded) -> Iterator[Finding]:
         return
     yield Finding("running", "ok" if ready else "wrong", f"{url} is {'ready' if ready else 'not ready'}")
     for name, state in _dependencies(told):
-        if not state.get("ok", True):
+        if state.get("status") != "ok":
             text = f"{name}: {state.get('detail') or 'away'}; {state.get('impact') or 'nothing else is known'}"
             yield Finding("running", "missing", text)
 
 
-def _dependencies(told: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    found = told.get("dependencies")
-    if isinstance(found, Mapping):
-        yield from found.items()
-    elif isinstance(found, list):
-        yield from ((str(state.get("name")), state) for state in found)
+def _dependencies(told: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield from ((str(state["name"]), state) for state in told.get("dependencies", []))
 
 
 def _port_is_free(url: str) -> Iterator[Finding]:

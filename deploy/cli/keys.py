@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
@@ -63,8 +63,7 @@ def list_keys(
     if as_json:
         emit(found)
     else:
-        columns = ("id", "prefix", "name", "subject", "roles", "scopes", "expires_at", "revoked_at", "created_at")
-        table(columns, found)
+        table(("id", "begins_with", "name", "roles", "state"), [_row(record) for record in found])
 
 
 @app.command()
@@ -77,6 +76,16 @@ def revoke(
     """End a key for good, everywhere within a second."""
     AdminApi(url, key).call("DELETE", f"/api-keys/{key_id}", tenant_id=tenant)
     sys.stderr.write(f"{key_id} is revoked\n")
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    state = "active"
+    if record["revoked_at"]:
+        state = f"revoked {record['revoked_at'][:16]}"
+    elif record["expires_at"]:
+        gone = datetime.fromisoformat(record["expires_at"]) <= datetime.now(UTC)
+        state = f"{'expired' if gone else 'until'} {record['expires_at'][:16]}"
+    return {**record, "begins_with": record["prefix"], "state": state}
 
 
 def _moment(text: str) -> str | None:

@@ -31,7 +31,8 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """A table for a person; columns are keys of the rows."""
     shown = Table(box=None, header_style="bold")
     for column in columns:
-        shown.add_column(column.replace("_", " "), overflow="fold")
+        # What one copies must stay in one piece.
+        shown.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "id")
     for row in rows:
         shown.add_row(*(_text(row.get(column)) for column in columns))
     Console().print(shown)

@@ -38,7 +38,7 @@ def run(*arguments: str) -> Result:
 
 
 def test_create_sends_the_kept_admin_key_and_prints_only_the_new_one(httpserver: HTTPServer, tmp_path: Path) -> None:
-    (tmp_path / "admin-key").write_text("fc-kept\n")
+    (tmp_path / "bootstrap.key").write_text("fc-kept\n")
     httpserver.expect_request(
         "/v1/admin/api-keys",
         method="POST",
