@@ -18,7 +18,7 @@ class Bulkhead:
         self.name = name
         self._policy = policy
         self._places = asyncio.Semaphore(policy.limit) if policy.limit else None
-        self._waiting = 0
+        self.waiting = 0
 
     @asynccontextmanager
     async def place(self, wait_s: float | None = None) -> AsyncIterator[None]:
@@ -36,16 +36,16 @@ class Bulkhead:
         if not places.locked():
             await places.acquire()
             return
-        if self._waiting >= self._policy.queue:
+        if self.waiting >= self._policy.queue:
             raise self._full()
-        self._waiting += 1
+        self.waiting += 1
         try:
             async with asyncio.timeout(timeout_for(wait_s)):
                 await places.acquire()
         except TimeoutError as error:
             raise self._full() from error
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _full(self) -> PlatformError:
         message = f"Too many calls to {self.name} are running."
