@@ -60,6 +60,7 @@ async def serve_http(app: Any, bind: str) -> AsyncIterator[RunningHttp]:
     config = uvicorn.Config(
         app,
         loop="none",
+        lifespan="off",  # opening and closing is the service's `build`
         log_config=None,
         access_log=False,
         server_header=False,
