@@ -22,12 +22,12 @@ class Permission:
         self._policy = policy
         self._audit = audit
 
-    def require(self, principal: Principal, action: str, resource_type: str, resource_id: str) -> None:
+    async def require(self, principal: Principal, action: str, resource_type: str, resource_id: str) -> None:
         """POLICY_DENIED unless the principal may; a refusal is an audit event."""
         try:
             self._policy.require(principal, action, resource_type, resource_id)
         except PlatformError:
-            self._audit.record(
+            await self._audit.record(
                 action=action,
                 resource_type=resource_type,
                 resource_id=resource_id,

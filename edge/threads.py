@@ -6,7 +6,7 @@ ends (`commit`, safe to repeat), and nothing of it stays when the run never answ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -139,6 +139,10 @@ class Threads:
         rows = rows[:size]
         last_thread, updated = rows[-1]
         return Page([thread for thread, _ in rows], encode_token(_micros(updated), last_thread.id))
+
+    async def visible(self, principal: Principal, thread_ids: Collection[str]) -> set[str]:
+        """Which of the threads the caller sees."""
+        return await self._store.visible(principal.tenant_id, thread_ids, reach_of(principal))
 
     async def update(
         self, principal: Principal, thread_id: str, title: str | None = None, is_pinned: bool | None = None

@@ -156,7 +156,7 @@ class Turns:
     async def begin(self, who: Authenticated, call: ModelCall, options: Options, thread_id: str | None) -> Turn:
         """Start a run. `thread_id`: None: no thread; "": a new one. The call's tenant is filled in here."""
         principal = who.principal
-        self._permission.require(principal, "chat.create", "Chat", call.model_alias)
+        await self._permission.require(principal, "chat.create", "Chat", call.model_alias)
         settings = self.settings_of(who)
         call.tenant_id = principal.tenant_id
         call.model_alias = call.model_alias or _default_model(settings)

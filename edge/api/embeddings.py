@@ -32,7 +32,7 @@ def router(deps: EdgeDeps) -> APIRouter:
         call, encoding = parse_embeddings(await request.body())
         if not call.model_alias:
             raise PlatformError.invalid("model", "Missing required parameter: 'model'.")
-        permission.require(principal, "embedding.create", "Embedding", call.model_alias)
+        await permission.require(principal, "embedding.create", "Embedding", call.model_alias)
         call.tenant_id = principal.tenant_id
         answer = await told(deps.clients.models.CallModel(pb.CallModelRequest(call=call)), "integration")
         body = embeddings_json(answer.result, call.model_alias, encoding)

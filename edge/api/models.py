@@ -26,7 +26,7 @@ def router(deps: EdgeDeps) -> APIRouter:
 
     async def models(request: Request) -> list[pb.Model]:
         principal = identity(request.scope).principal
-        permission.require(principal, "model.list", "Model", "")
+        await permission.require(principal, "model.list", "Model", "")
         answer = deps.clients.models.ListModels(pb.ListModelsRequest(tenant_id=principal.tenant_id))
         return list((await told(answer, "integration")).models)
 

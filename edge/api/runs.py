@@ -12,12 +12,12 @@ from starlette.responses import Response
 from edge.api.chat import EVENTS_HEADER, RUN_HEADER
 from edge.api.streams import Departure, RunStream
 from edge.auth import identity
-from edge.clients import told
 from edge.openai.fields import wrong_value
 from edge.openai.render import usage_json
 from edge.permission import Permission
 from edge.projections import ChatProjection, EnvelopeProjection, Projection
 from edge.projections.resumed import Resumed
+from edge.run_access import RunAccess
 from edge.run_reader import RunReader, attached
 from fastchat.common.v1.event_pb2 import RunEvent
 from fastchat.common.v1.principal_pb2 import Principal
@@ -59,25 +59,24 @@ def router(deps: EdgeDeps) -> APIRouter:
     """The routes of runs."""
     routes = APIRouter(prefix="/v1/runs", tags=["runs"])
     permission = Permission(deps.policy, deps.audit)
+    access = RunAccess(deps.clients, deps.threads)
 
-    def allowed(request: Request, action: str, run_id: str) -> Principal:
+    async def allowed(request: Request, action: str, run_id: str) -> Principal:
         principal = identity(request.scope).principal
-        permission.require(principal, action, "Run", run_id)
+        await permission.require(principal, action, "Run", run_id)
         return principal
 
     @routes.get("/{run_id}", response_model=None)
     async def get_run(request: Request, run_id: str) -> Response:
         """Where a run stands."""
-        principal = allowed(request, "run.read", run_id)
-        asked = pb.GetRunRequest(tenant_id=principal.tenant_id, run_id=run_id)
-        return _json(run_json((await told(deps.clients.runs.GetRun(asked), "orchestrator")).run))
+        principal = await allowed(request, "run.read", run_id)
+        return _json(run_json(await access.get(principal, run_id)))
 
     @routes.post("/{run_id}/cancel", response_model=None)
     async def cancel_run(request: Request, run_id: str) -> Response:
         """Stop a run: its stream ends, and what it had is kept."""
-        principal = allowed(request, "run.cancel", run_id)
-        asked = pb.CancelRunRequest(tenant_id=principal.tenant_id, run_id=run_id, cause="cancelled by client")
-        return _json(run_json((await told(deps.clients.runs.CancelRun(asked), "orchestrator")).run))
+        principal = await allowed(request, "run.cancel", run_id)
+        return _json(run_json(await access.cancel(principal, run_id)))
 
     @routes.get("/{run_id}/events", response_model=None)
     async def read_events(request: Request, run_id: str) -> Response:
@@ -85,8 +84,9 @@ def router(deps: EdgeDeps) -> APIRouter:
 
         Envelopes; with the header `X-Fastchat-Events: named`, the chunks that its first reader was sent.
         """
-        principal = allowed(request, "run.read", run_id)
+        principal = await allowed(request, "run.read", run_id)
         after = _cursor(request)
+        await access.check(principal, run_id)
         with ExitStack() as owned:
             owned.enter_context(deps.limits.stream(identity(request.scope)))
             run = AttachedRun(run_id, attached(deps.clients, principal, run_id))

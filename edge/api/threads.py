@@ -30,15 +30,15 @@ def router(deps: EdgeDeps) -> APIRouter:
     permission = Permission(deps.policy, deps.audit)
     threads = deps.threads
 
-    def allowed(request: Request, action: str, thread_id: str = "") -> Principal:
+    async def allowed(request: Request, action: str, thread_id: str = "") -> Principal:
         principal = identity(request.scope).principal
-        permission.require(principal, action, "Thread", thread_id)
+        await permission.require(principal, action, "Thread", thread_id)
         return principal
 
     @routes.get("", response_model=None)
     async def list_threads(request: Request) -> Response:
         """The caller's threads, last used first. Query: `limit` (1 to 200, 50), `after`, `user_id`."""
-        principal = allowed(request, "thread.read")
+        principal = await allowed(request, "thread.read")
         query = request.query_params
         page = await threads.page(principal, _limit(query), query.get("after", ""), query.get("user_id", ""))
         return _array(request, [thread_json(thread) for thread in page.threads], page.next_page_token)
@@ -46,7 +46,7 @@ def router(deps: EdgeDeps) -> APIRouter:
     @routes.post("", status_code=201, response_model=None, openapi_extra=THREAD_CREATE_BODY)
     async def create_thread(request: Request) -> Response:
         """Make an empty thread."""
-        principal = allowed(request, "thread.write")
+        principal = await allowed(request, "thread.write")
         body = await request.body()
         source = parse_object(body) if body.strip() else {}
         only(source, ("user_id", "title"))
@@ -58,12 +58,12 @@ def router(deps: EdgeDeps) -> APIRouter:
     @routes.get("/{thread_id}", response_model=None)
     async def get_thread(request: Request, thread_id: str) -> Response:
         """One thread, with the run that works on it now."""
-        return _json(thread_json(await threads.get(allowed(request, "thread.read", thread_id), thread_id)))
+        return _json(thread_json(await threads.get(await allowed(request, "thread.read", thread_id), thread_id)))
 
     @routes.patch("/{thread_id}", response_model=None, openapi_extra=THREAD_UPDATE_BODY)
     async def update_thread(request: Request, thread_id: str) -> Response:
         """Change title or pin."""
-        principal = allowed(request, "thread.write", thread_id)
+        principal = await allowed(request, "thread.write", thread_id)
         source = parse_object(await request.body())
         only(source, ("title", "is_pinned"))
         title = string(source["title"], "title", longest=LONGEST_TITLE) if "title" in source else None
@@ -75,14 +75,14 @@ def router(deps: EdgeDeps) -> APIRouter:
     @routes.delete("/{thread_id}", response_model=None)
     async def delete_thread(request: Request, thread_id: str) -> Response:
         """Remove a thread with its messages; a run that works on it is cancelled."""
-        principal = allowed(request, "thread.write", thread_id)
+        principal = await allowed(request, "thread.write", thread_id)
         thread = await delete_with_run(deps.clients, threads, principal, thread_id)
         return _json({"id": thread.id, "object": "thread.deleted", "deleted": True})
 
     @routes.get("/{thread_id}/messages", response_model=None)
     async def list_messages(request: Request, thread_id: str) -> Response:
         """Messages of the current branch, oldest first. Query: `limit` (1 to 200, 50), `after`."""
-        principal = allowed(request, "thread.read", thread_id)
+        principal = await allowed(request, "thread.read", thread_id)
         query = request.query_params
         page, token = await threads.messages(principal, thread_id, _limit(query), query.get("after", ""))
         return _array(request, [message_json(message) for message in page], token)

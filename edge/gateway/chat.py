@@ -57,7 +57,7 @@ class ChatServicer(ChatServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """ListModels lists the aliases that the caller may use."""
         principal = (await caller(self._deps, context)).principal
-        self._permission.require(principal, "model.list", "Model", "")
+        await self._permission.require(principal, "model.list", "Model", "")
         with acting_as(principal):
             listing = self._deps.clients.models.ListModels(models_pb.ListModelsRequest(tenant_id=principal.tenant_id))
             return pb.ListModelsResponse(models=(await told(listing, "integration")).models)

@@ -67,5 +67,5 @@ class ThreadServicer(ThreadServiceServicer):
 
     async def _allowed(self, context: Context, action: str, thread_id: str = "") -> Principal:
         principal = (await caller(self._deps, context)).principal
-        self._permission.require(principal, action, "Thread", thread_id)
+        await self._permission.require(principal, action, "Thread", thread_id)
         return principal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,6 +125,12 @@ class ThreadStore:
             if row is None:
                 raise PlatformError(Reason.THREAD_NOT_FOUND, f"No thread found with id '{thread_id}'.", id=thread_id)
             yield ThreadSession(session, row, self._sealer)
+
+    async def visible(self, tenant_id: str, thread_ids: Collection[str], reach: Reach) -> set[str]:
+        """Which of the threads (at most some hundreds) exist within reach."""
+        query = _within(select(ThreadRow).where(ThreadRow.id.in_(thread_ids)), reach)
+        async with self._database.tenant(tenant_id, read_only=True) as session:
+            return {row.id for row in await session.scalars(query)}
 
     async def list(
         self, tenant_id: str, reach: Reach, limit: int, before: tuple[datetime, str] | None

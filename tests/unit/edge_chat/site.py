@@ -49,7 +49,7 @@ class Audit:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
 
-    def record(self, **event: Any) -> None:
+    async def record(self, **event: Any) -> None:
         """Keep it."""
         self.records.append(event)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from edge.projections import Options
 from edge.projections.fold import Answer
+from edge.run_access import RunAccess
 from edge.threads import Threads, ThreadTurn
 from fastchat.common.v1 import event_pb2 as events_pb
 from fastchat.common.v1 import message_pb2 as pb
 from fastchat.common.v1.principal_pb2 import Principal
+from fastchat.orchestrator.v1 import run_service_pb2 as runs_pb
 from kit.errors import PlatformError, Reason
 from kit.ids import new_uuid
 from tests.unit.edge_chat.runs import complete, failed, numbered, started, text, usage
@@ -228,3 +231,23 @@ def test_outcomes_are_told() -> None:
     for event in numbered([started(), text("a"), complete(outcome=events_pb.RUN_OUTCOME_CANCELLED)]):
         answer.feed(event)
     assert answer.outcome == "cancelled"
+
+
+async def test_runs_are_seen_with_their_threads(threads: Threads) -> None:
+    ann, bob = (Principal(tenant_id="t1", subject=f"user:{name}") for name in ("ann", "bob"))
+    thread = await threads.create(ann, "", "")
+    run = runs_pb.Run(run_id="r", thread_id=thread.id)
+
+    async def told(request: object) -> SimpleNamespace:
+        return SimpleNamespace(run=run, runs=[run], next_page_token="")
+
+    service = SimpleNamespace(GetRun=told, CancelRun=told, ListRuns=told)
+    access = RunAccess(SimpleNamespace(runs=service), threads)  # type: ignore[arg-type]
+    for who in (ann, APP):
+        assert await access.get(who, "r") == run
+        assert len((await access.page(who, runs_pb.ListRunsRequest())).runs) == 1
+    assert not (await access.page(bob, runs_pb.ListRunsRequest())).runs
+    for attempt in (access.get(bob, "r"), access.cancel(bob, "r"), access.check(bob, "r")):
+        with pytest.raises(PlatformError) as caught:
+            await attempt
+        assert caught.value.reason is Reason.RUN_NOT_FOUND
