@@ -22,7 +22,7 @@ from edge.config import EdgeConfig
 from edge.deps import EdgeDeps
 from edge.history import History
 from edge.limits import Limits
-from edge.store import TABLES, ThreadStore
+from edge.store import TABLES, Sealer, ThreadStore
 from edge.threads import Threads
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.common.v1.scope_service_pb2_grpc import add_ScopeServiceServicer_to_server
@@ -40,6 +40,9 @@ from kit.mesh import Background, Mesh, PublicPort, Service
 from kit.policy import PolicyEngine
 from kit.principal import acting_as, service_principal
 
+_SETTINGS = "settings"
+"""Critical: nobody can be let in before control (or the disk) has told a first state."""
+
 _IMPACTS = {
     "orchestrator": "threads, models, embeddings and administration work; chats are refused",
     "integration": "threads, running streams' history and administration work; chats and embeddings are refused",
@@ -50,7 +53,8 @@ _IMPACTS = {
 async def build(config: EdgeConfig, mesh: Mesh) -> AsyncIterator[Service]:
     """Open the service; what it opened is closed with it."""
     async with AsyncExitStack() as opened:
-        base = await opened.enter_async_context(ground("edge", mesh, kinds=KINDS))
+        base = await opened.enter_async_context(ground("edge", mesh, kinds=KINDS, critical=(_SETTINGS,)))
+        opened.callback(base.settings.on_change(lambda _: base.health.set(_SETTINGS, True)))
         clients = Clients.over(mesh.channel)
         pushed = Pushed(base.settings)
         opened.callback(pushed.close)
@@ -75,7 +79,7 @@ async def build(config: EdgeConfig, mesh: Mesh) -> AsyncIterator[Service]:
             health=base.health,
         )
         admission = Admission(mesh.settings.server.admission, "edge")
-        scopes = ScopeServicer(base.database, TABLES)
+        scopes = ScopeServicer(base.database, TABLES, export=Sealer(mesh.keyring).export)
         yield Service(
             name="edge",
             health=base.health,
