@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
 
 from edge.store.tables import MessageRow, ThreadRow
 from fastchat.common.v1.message_pb2 import ChatMessage
 from fastchat.gateway.v1 import thread_service_pb2 as pb
 from kit.crypto import Keyring
-from kit.db import utc_now
+from kit.db import TenantRow, utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,16 @@ class Sealer:
         thread.create_time.FromDatetime(row.created_at)
         thread.update_time.FromDatetime(row.updated_at)
         return thread
+
+    def export(self, row: TenantRow) -> Mapping[str, Any]:
+        """A row for ExportScope, opened."""
+        told = {name: value for name, value in row.export().items() if not name.endswith("_sealed")}
+        if isinstance(row, ThreadRow):
+            thread = self.thread(row)
+            told |= {"title": thread.title, "last_message_preview": thread.last_message_preview}
+        elif isinstance(row, MessageRow):
+            told["message"] = MessageToDict(self.message(row).message, preserving_proto_field_name=True)
+        return told
 
     def _opened(self, row: ThreadRow, sealed: bytes | None, column: str) -> str:
         if sealed is None:

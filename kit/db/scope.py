@@ -25,6 +25,8 @@ from kit.principal import ADMIN, PLATFORM, has_scope, require_scope
 Table = type[TenantRow]
 Eraser = Callable[[Scope, bool], Awaitable[Mapping[str, int]]]
 """Erases what is not in SQL (logs, blobs): (scope, dry_run) -> what was (or would be) removed, by name."""
+Export = Callable[[TenantRow], Mapping[str, Any]]
+"""A row as it is told, column -> value: opens what the row has sealed."""
 
 _PAGE = 200
 
@@ -36,10 +38,17 @@ class ScopeServicer(ScopeServiceServicer):
     subject. Callers need the scope admin and their own tenant, or the scope platform.
     """
 
-    def __init__(self, database: Database, tables: Sequence[Table], erasers: Sequence[Eraser] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tables: Sequence[Table],
+        erasers: Sequence[Eraser] = (),
+        export: Export = TenantRow.export,
+    ) -> None:
         self._database = database
         self._tables = tables
         self._erasers = erasers
+        self._export = export
 
     async def ExportScope(  # gRPC's name
         self, request: ExportScopeRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -95,7 +104,7 @@ class ScopeServicer(ScopeServiceServicer):
             row_id="/".join(str(part) for part in identity),
             data_class=row.data_class,  # type: ignore[arg-type]  # the column holds the enum's number
             key_id=row.key_id,
-            row_json=json.dumps({name: _plain(value) for name, value in row.export().items()}),
+            row_json=json.dumps({name: _plain(value) for name, value in self._export(row).items()}),
         )
         created = getattr(row, "created_at", None)
         if isinstance(created, datetime):

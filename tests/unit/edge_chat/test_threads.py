@@ -12,13 +12,19 @@ import pytest
 from edge.projections import Options
 from edge.projections.fold import Answer
 from edge.run_access import RunAccess
+from edge.store import TABLES, Sealer
 from edge.threads import Threads, ThreadTurn
 from fastchat.common.v1 import event_pb2 as events_pb
 from fastchat.common.v1 import message_pb2 as pb
 from fastchat.common.v1.principal_pb2 import Principal
+from fastchat.common.v1.scope_service_pb2 import EraseScopeRequest, ExportScopeRequest, Scope
 from fastchat.orchestrator.v1 import run_service_pb2 as runs_pb
+from kit.crypto import Keyring
+from kit.db import Database
+from kit.db.scope import ScopeServicer
 from kit.errors import PlatformError, Reason
 from kit.ids import new_uuid
+from kit.principal import acting_as
 from tests.unit.edge_chat.runs import complete, failed, numbered, started, text, usage
 
 APP = Principal(tenant_id="t1", subject="key:1", scopes=["chat"])
@@ -251,3 +257,25 @@ async def test_runs_are_seen_with_their_threads(threads: Threads) -> None:
         with pytest.raises(PlatformError) as caught:
             await attempt
         assert caught.value.reason is Reason.RUN_NOT_FOUND
+
+
+@pytest.mark.req("PR-028")
+async def test_an_export_tells_what_people_wrote_and_an_erasure_leaves_nothing(
+    threads: Threads, database: Database, keyring: Keyring
+) -> None:
+    ann = Principal(tenant_id="t1", subject="user:ann")
+    mine = await threads.create(ann, "", "my title")
+    await threads.begin(ann, mine.id, [user("my question")], "r")
+    await threads.create(Principal(tenant_id="t1", subject="user:bob"), "", "his title")
+    servicer = ScopeServicer(database, TABLES, export=Sealer(keyring).export)
+    scope = Scope(tenant_id="t1", subject="user:ann")
+    with acting_as(Principal(tenant_id="t1", subject="key:admin", scopes=["admin"])):
+        rows = [row async for row in servicer.ExportScope(ExportScopeRequest(scope=scope), None)]  # type: ignore[arg-type]
+        erased = await servicer.EraseScope(EraseScopeRequest(scope=scope), None)  # type: ignore[arg-type]
+    told = "".join(row.row_json for row in rows)
+    assert "my title" in told
+    assert "my question" in told
+    assert "his title" not in told
+    assert {(row.table, row.data_class) for row in rows} == {("edge.messages", 2), ("edge.threads", 2)}
+    assert dict(erased.rows) == {"edge.messages": 1, "edge.threads": 1}
+    assert [thread.title for thread in (await threads.page(APP, 0, "")).threads] == ["his title"]
