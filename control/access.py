@@ -5,41 +5,35 @@ What is another tenant's is answered exactly as what does not exist, before poli
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final
 
 from control.changes import audit_entry
 from control.store import Store
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.control.v1.audit_service_pb2 import AuditDecision
 from kit.errors import PlatformError, Reason
+from kit.policy import BY_DEFAULT, PolicyEngine
 from kit.principal import ADMIN, PLATFORM, has_scope, require_scope
 
-_SERVICE_PREFIX = "service:"
-
-
-class Decided(Protocol):
-    """What policy decided."""
-
-    @property
-    def allow(self) -> bool:
-        """Whether it may."""
-
-    @property
-    def rule_ids(self) -> tuple[str, ...]:
-        """Rules that decided."""
-
-
-class Policy(Protocol):
-    """Decides on actions; kit.policy.PolicyEngine does."""
-
-    def decide(self, principal: Principal, action: str, resource_type: str, resource_id: str) -> Decided:
-        """Whether the principal may."""
+_SERVICE_PREFIX: Final = "service:"
+# Cedar's types of what is administered, and the noun of its actions where that is another.
+_TYPES: Final = {
+    "tenant": "Tenant",
+    "workspace": "Workspace",
+    "api_key": "ApiKey",
+    "model_entry": "Model",
+    "policy": "Policy",
+    "settings": "Settings",
+    "audit": "Audit",
+    "scope": "Scope",
+}
+_NOUNS: Final = {"model_entry": "model"}
 
 
 class Access:
     """Asked by every operation before it touches a row."""
 
-    def __init__(self, policy: Policy, store: Store) -> None:
+    def __init__(self, policy: PolicyEngine, store: Store) -> None:
         self._policy = policy
         self._store = store
 
@@ -60,7 +54,9 @@ class Access:
         bound = principal.workspace_id
         if bound and bound != workspace_id and not has_scope(principal, PLATFORM):
             message = "These credentials are bound to a workspace and cannot change what is outside of it."
-            raise PlatformError(Reason.POLICY_DENIED, message, rule="workspace-bound", action=f"admin.{resource}.write")
+            raise PlatformError(
+                Reason.POLICY_DENIED, message, rule="workspace-bound", action=f"admin.{_action(resource)}.write"
+            )
         await self._decide(principal, f"admin.{_action(resource)}.write", resource, id, owner)
         return principal
 
@@ -69,6 +65,13 @@ class Access:
         require_scope(ADMIN)
         principal = require_scope(PLATFORM)
         await self._decide(principal, f"admin.{_action(resource)}.write", resource, id, "")
+        return principal
+
+    async def scope(self, action: str, tenant_id: str) -> Principal:
+        """The caller, if it may export or erase a tenant's rows."""
+        principal = require_scope(ADMIN)
+        _require_tenant(principal, "scope", tenant_id, "")
+        await self._decide(principal, action, "scope", tenant_id, tenant_id)
         return principal
 
     def service(self) -> Principal:
@@ -80,10 +83,12 @@ class Access:
         return principal
 
     async def _decide(self, principal: Principal, action: str, resource: str, id: str, owner: str) -> None:
-        decision = self._policy.decide(principal, action, resource, id)
+        if resource == "policy" and has_scope(principal, PLATFORM):
+            return  # so that a bundle that forbids too much can be taken back
+        decision = self._policy.decide(principal, action, _TYPES[resource], id, resource_tenant=owner)
         if decision.allow:
             return
-        rules = tuple(decision.rule_ids)
+        rules = decision.rule_ids
         entry = audit_entry(
             principal,
             action,
@@ -97,8 +102,8 @@ class Access:
         )
         async with self._store.write(entry.tenant_id) as unit:
             await unit.add(entry)
-        message = f"A policy denies {action}."
-        raise PlatformError(Reason.POLICY_DENIED, message, rule=",".join(rules) or "no-permit", action=action)
+        message = f"Policy does not allow {action}."
+        raise PlatformError(Reason.POLICY_DENIED, message, rule=rules[0] if rules else BY_DEFAULT, action=action)
 
 
 def is_platform(principal: Principal) -> bool:
@@ -113,5 +118,4 @@ def _require_tenant(principal: Principal, resource: str, owner: str, id: str) ->
 
 
 def _action(resource: str) -> str:
-    """Noun of the action: model entries are administered as "model"."""
-    return "model" if resource == "model_entry" else resource
+    return _NOUNS.get(resource, resource)

@@ -27,19 +27,13 @@ from control.settings import Settings
 from control.sources import Sources
 from control.store import Store
 from control.watch import Acknowledgements, Feed
-from fastchat.common.v1 import scope_service_pb2, scope_service_pb2_grpc
+from fastchat.common.v1 import scope_service_pb2_grpc
 from fastchat.control.v1 import (
-    api_key_service_pb2,
     api_key_service_pb2_grpc,
-    audit_service_pb2,
     audit_service_pb2_grpc,
-    model_registry_service_pb2,
     model_registry_service_pb2_grpc,
-    policy_service_pb2,
     policy_service_pb2_grpc,
-    settings_service_pb2,
     settings_service_pb2_grpc,
-    tenant_service_pb2,
     tenant_service_pb2_grpc,
 )
 from fastchat.control.v1.settings_service_pb2 import ResourceKind
@@ -61,7 +55,10 @@ _OWN_KINDS = (
     ResourceKind.RESOURCE_KIND_WORKSPACE,
 )
 _SERVICE_NAMES = (
-    *(f"fastchat.control.v1.{name}Service" for name in ("Tenant", "ApiKey", "ModelRegistry", "Settings", "Policy", "Audit")),
+    *(
+        f"fastchat.control.v1.{name}Service"
+        for name in ("Tenant", "ApiKey", "ModelRegistry", "Settings", "Policy", "Audit")
+    ),
     "fastchat.common.v1.ScopeService",
 )
 
@@ -97,7 +94,7 @@ async def build(config: ControlConfig, mesh: Mesh) -> AsyncIterator[Service]:
         async for part in parts.feed.snapshot(_OWN_KINDS):
             parts.cache.apply(part)
         health.set("database", True)
-        consumer = AuditConsumer(parts.audit, mesh.bus, config.audit_batch)
+        consumer = AuditConsumer(parts.audit, mesh.bus, config.audit_workers)
         yield Service(
             name=NAME,
             health=health,
@@ -134,13 +131,11 @@ def _parts(config: ControlConfig, mesh: Mesh, database: Database, health: Health
 def _registrations(config: ControlConfig, mesh: Mesh, parts: _Parts, database: Database) -> list[Registration]:
     changes, access = parts.changes, parts.access
     registry = Registry(changes, access, mesh.keyring, parts.sources.nudge)
-    settings = SettingsServicer(
-        Settings(changes, access), parts.feed, Acknowledgements(config.max_watchers), access
-    )
+    settings = SettingsServicer(Settings(changes, access), parts.feed, Acknowledgements(config.max_watchers), access)
     tenant = TenantServicer(tenants.Tenants(changes, access))
     keys, models = ApiKeyServicer(ApiKeys(changes, access)), ModelRegistryServicer(registry)
     policies, audit = PolicyServicer(Policies(changes, access)), AuditServicer(parts.audit)
-    scope = ControlScopeServicer(database, changes)
+    scope = ControlScopeServicer(database, changes, access)
     return [
         lambda server: tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenant, server),
         lambda server: api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(keys, server),

@@ -15,6 +15,7 @@ from control.store import audit as rows
 from control.tenants import require_tenant
 from fastchat.control.v1.audit_service_pb2 import AuditEvent
 from kit.errors import PlatformError
+from kit.ids import new_uuid
 
 MOST_EVENTS: Final = 500
 _LENGTHS: Final = {
@@ -35,6 +36,7 @@ _LENGTHS: Final = {
 }
 _REQUIRED: Final = ("event_id", "subject", "action")
 _MAXIMUM_DETAILS: Final = 16_384
+_UNKNOWN: Final = "unknown"
 _INT64: Final = 2**63 - 1
 
 
@@ -90,6 +92,30 @@ def entry_of(event: AuditEvent, field: str = "event") -> AuditEntry:
         latency_ms=event.latency_ms,
         details=_details(event.details_json, f"{field}.details_json"),
     )
+
+
+def clipped(event: AuditEvent) -> AuditEntry:
+    """The event as a row, made to fit: one that was recorded must be stored, whatever is odd about it."""
+    kept = AuditEvent()
+    kept.CopyFrom(event)
+    for name, maximum in _LENGTHS.items():
+        setattr(kept, name, getattr(event, name).replace("\x00", "")[:maximum])
+    kept.event_id = kept.event_id or new_uuid()
+    kept.subject, kept.action = kept.subject or _UNKNOWN, kept.action or _UNKNOWN
+    if not _is_moment(event):
+        kept.time.GetCurrentTime()
+    try:
+        _details(kept.details_json, "details_json")
+    except PlatformError:
+        kept.ClearField("details_json")
+    return entry_of(kept)
+
+
+def _is_moment(event: AuditEvent) -> bool:
+    try:
+        return event.HasField("time") and bool(_moment(event, "time"))
+    except PlatformError:
+        return False
 
 
 def _moment(event: AuditEvent, field: str) -> datetime:

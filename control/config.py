@@ -20,5 +20,5 @@ class ControlConfig(Section):
     """Watchers served at once."""
     tombstones_s: float = Field(default=7 * 86_400.0, ge=60)
     """How long removed resources are told one by one; a watcher that was away for longer gets a snapshot."""
-    audit_batch: int = Field(default=200, ge=1, le=500)
-    """Audit events stored in one transaction."""
+    audit_workers: int = Field(default=2, ge=1, le=16)
+    """Batches of audit events stored at once."""
