@@ -16,12 +16,12 @@ from edge.auth.authenticator import HEADERS
 from edge.auth.bearer import BearerTokens
 from edge.auth.identity import CHAT, KeyHash, KeyRecord
 from edge.auth.jwks import JsonWebKeys
-from edge.auth.pushed import KINDS, Pushed, record_of
 from edge.clients import Clients, told
 from edge.config import EdgeConfig
 from edge.deps import EdgeDeps
 from edge.history import History
 from edge.limits import Limits
+from edge.pushed import KINDS, Pushed, record_of
 from edge.store import TABLES, Sealer, ThreadStore
 from edge.threads import Threads
 from fastchat.common.v1.principal_pb2 import Principal

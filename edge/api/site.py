@@ -14,7 +14,6 @@ from starlette.types import Scope
 
 from edge.api import ROUTERS, errors
 from edge.auth.identity import SCOPE_KEY, identity
-from edge.auth.pushed import Pushed
 from edge.deps import EdgeDeps
 from edge.middleware.admission import Admitted
 from edge.middleware.body_limit import BodyLimit
@@ -25,6 +24,7 @@ from edge.middleware.request_id import RequestId
 from edge.middleware.response_start import ResponseStart
 from edge.middleware.telemetry import Telemetry
 from edge.middleware.timeouts import Timeouts
+from edge.pushed import Pushed
 from kit.admission import Admission
 
 _DESCRIPTION = (

@@ -11,8 +11,8 @@ from edge.auth.authenticator import Authenticator
 from edge.auth.bearer import BearerTokens
 from edge.auth.identity import KeyHash, KeyRecord
 from edge.auth.jwks import JsonWebKeys
-from edge.auth.pushed import Pushed
 from edge.config import AuthConfig, JwksConfig
+from edge.pushed import Pushed
 from kit.errors import PlatformError, Reason
 from kit.settings import SettingsCache
 from tests.unit.edge_platform.pushing import Control
