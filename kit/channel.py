@@ -2,7 +2,7 @@
 
 A channel here wraps grpc.aio's instead of using its client interceptors: those put a Python generator and a task
 around every stream, and hide `cancel()` behind them. What is returned here is gRPC's own call object, so nothing is
-added per message (docs/decisions/ has the figures).
+added per message (docs/decisions/0010 has the figures).
 """
 
 import asyncio

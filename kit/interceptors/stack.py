@@ -1,10 +1,10 @@
 """The server's interceptors put together: each method's handler is wrapped once, when it is first called.
 
 Streams are written by `context.write` from one `async for` over the handler's generator; nothing else runs per
-message. Measured on grpcio 1.85 (see docs/decisions/): this costs the same as handing gRPC the handler's own
-generator, since gRPC's loop over a generator calls the same write. It is also the only way in which cancellation
-reaches the handler at once: gRPC drops a cancelled generator to the garbage collector, which closes it later, in
-another task and context.
+message. Measured on grpcio 1.85 (docs/decisions/0010) this costs what handing gRPC the handler's own generator costs,
+since gRPC's loop calls the same write; and it is the only way in which cancellation reaches the handler at once: gRPC
+drops a cancelled generator to the garbage collector, which closes it later, in another task and context. A handler
+that delegates to another async generator must close it the same way (`contextlib.aclosing`).
 """
 
 import asyncio

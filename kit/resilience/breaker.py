@@ -1,7 +1,7 @@
 """A circuit breaker: closed, open for a while after failures in a row, then half open for one probe at a time.
 
 Our own sixty lines: purgatory keeps wall-clock time, lets every caller through when half open, and tells its state only
-through private modules (docs/decisions/).
+through private modules (docs/decisions/0011).
 """
 
 import time
