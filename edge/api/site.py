@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
 from edge.api import ROUTERS, errors
@@ -17,6 +16,7 @@ from edge.auth.identity import SCOPE_KEY, identity
 from edge.deps import EdgeDeps
 from edge.middleware.admission import Admitted
 from edge.middleware.body_limit import BodyLimit
+from edge.middleware.cors import Cors
 from edge.middleware.errors import Errors
 from edge.middleware.identity import Identity
 from edge.middleware.rate_limit import RateLimit
@@ -76,14 +76,7 @@ def middlewares(deps: EdgeDeps, pushed: Pushed, admission: Admission) -> list[Mi
         Middleware(ResponseStart),
         Middleware(RequestId),
         Middleware(Telemetry),
-        Middleware(
-            CORSMiddleware,
-            allow_origins=config.cors.origins,
-            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
-            allow_headers=config.cors.allow_headers,
-            expose_headers=config.cors.expose_headers,
-            max_age=config.cors.max_age_s,
-        ),
+        Middleware(Cors, config=config.cors),
         Middleware(Errors),
         Middleware(Admitted, admission=admission),
         Middleware(Timeouts, config=config.timeouts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Final
 
 from opentelemetry.context import Context
@@ -26,16 +27,18 @@ class Telemetry:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._tracer = tracer(__name__)
-        self._requests = metrics.counter(
+        requests = metrics.counter(
             "fastchat_http_requests_total", "HTTP requests answered.", ("method", "route", "status", "tenant")
         )
-        self._first = metrics.histogram(
+        first = metrics.histogram(
             "fastchat_http_first_byte_seconds", "Until the answer's first byte.", ("method", "route")
         )
-        self._duration = metrics.histogram(
-            "fastchat_http_request_seconds", "Until the answer's end.", ("method", "route")
-        )
+        duration = metrics.histogram("fastchat_http_request_seconds", "Until the answer's end.", ("method", "route"))
         self._running = metrics.gauge("fastchat_http_requests_running", "HTTP requests under way.")
+        # prometheus_client takes some microseconds to find a child; all labels are bounded, so keep them.
+        self._requests = cache(requests.labels)
+        self._first = cache(first.labels)
+        self._duration = cache(duration.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,10 +64,10 @@ class Telemetry:
                 route = _route(scope)
                 taken = time.perf_counter() - began
                 tenant = tenant_label(identity(scope).principal.tenant_id) if SCOPE_KEY in scope else ""
-                self._requests.labels(method, route, str(status), tenant).inc()
-                self._duration.labels(method, route).observe(taken)
+                self._requests(method, route, str(status), tenant).inc()
+                self._duration(method, route).observe(taken)
                 if first:
-                    self._first.labels(method, route).observe(first)
+                    self._first(method, route).observe(first)
                 if span.is_recording():
                     span.update_name(f"{method} {route}")
                     span.set_attribute("http.request.method", method)
