@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -131,7 +131,7 @@ def _validate(
     models: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, kind in sections.items():
-        empty: Any = {} if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+        empty: Any = [] if (get_origin(kind) or kind) is list else {}
         try:
             models[name] = TypeAdapter(kind).validate_python(values.get(name, empty), extra="forbid")
         except ValidationError as error:
@@ -154,6 +154,9 @@ def _origin(path: tuple[str | int, ...], origins: Origins, document: YamlDocumen
     for length in range(len(texts), 0, -1):
         if texts[:length] in origins:
             return origins[texts[:length]]
+    below = [origin for key, origin in origins.items() if near and key[: len(texts)] == texts]
+    if below:
+        return below[0]
     if document is None:
         return "default"
     steps = tuple(int(part) if isinstance(part, str) and part.isdigit() else part for part in path)

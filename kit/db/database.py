@@ -163,7 +163,7 @@ class Database:
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work to its end even when this task is cancelled: a connection cut off while it is made is never closed."""
+    """Do the work to its end even when this task is cancelled: a connection cut off in the making is never closed."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

@@ -21,6 +21,9 @@ from sqlalchemy import (
     Update,
 )
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.selectable import AliasedReturnsRows
+
+Tables = frozenset[Any]
 
 
 class TenantScopeError(RuntimeError):
@@ -29,18 +32,28 @@ class TenantScopeError(RuntimeError):
 
 def refuse_unscoped(statement: ClauseElement) -> None:
     """TenantScopeError for a SELECT, UPDATE or DELETE with a part that the tenant predicate would not reach."""
-    for element in visitors.iterate(statement):
-        if isinstance(element, TextClause):
-            raise TenantScopeError("SQL text cannot be scoped to a tenant")
-        if isinstance(element, Join):
-            raise TenantScopeError("join with select().join(), which is scoped, not with a join object")
-        if isinstance(element, Select):
-            parts = (*element._raw_columns, *element._from_obj, *(target for target, *_ in element._setup_joins))
-            _refuse_bare_tables(element, parts)
-        elif isinstance(element, Update | Delete):
-            _refuse_bare_tables(element, (element.table,))
+    _refuse_unscoped(statement, frozenset())
     if isinstance(statement, Update | Delete):
         _refuse_second_table(statement)
+
+
+def _refuse_unscoped(element: Any, around: Tables) -> None:
+    """Check an element and everything in it. `around`: tables scoped in the statements that it is nested in."""
+    if isinstance(element, TextClause):
+        raise TenantScopeError("SQL text cannot be scoped to a tenant")
+    if isinstance(element, Join):
+        raise TenantScopeError("join with select().join(), which is scoped, not with a join object")
+    if isinstance(element, AliasedReturnsRows):
+        around = frozenset()  # what stands in FROM does not correlate
+    elif isinstance(element, Select):
+        parts = (*element._raw_columns, *element._from_obj, *(target for target, *_ in element._setup_joins))
+        # Relationship.any() and has() name the outer table bare, and say that they correlate.
+        outer = around if element._correlate_except is not None else frozenset()
+        around |= _refuse_bare_tables(element, parts, outer)
+    elif isinstance(element, Update | Delete):
+        around |= _refuse_bare_tables(element, (element.table,), frozenset())
+    for child in element.get_children():
+        _refuse_unscoped(child, around)
 
 
 def refuse_subqueries(statement: ClauseElement) -> None:
@@ -50,16 +63,20 @@ def refuse_subqueries(statement: ClauseElement) -> None:
             raise TenantScopeError("an INSERT in a tenant session takes plain values")
 
 
-def _refuse_bare_tables(statement: ClauseElement, parts: Iterable[Any]) -> None:
-    """Refuse tables of tenants among the statement's own `parts` and columns, unless their class is there too."""
+def _refuse_bare_tables(statement: ClauseElement, parts: Iterable[Any], outer: Tables) -> Tables:
+    """Refuse tables of tenants among the statement's own `parts` and columns, unless their class is there too.
+
+    Returns the tables that are scoped.
+    """
     named = [element for part in parts for element in (part, *_columns(part))]
-    scoped = {_table_of(element) for element in named if "parententity" in element._annotations}
+    scoped = frozenset(_table_of(element) for element in named if "parententity" in element._annotations)
     for element in (*named, *_columns(statement)):
         table = _table_of(element)
         if table is None or "parententity" in element._annotations or not _holds_tenants(table):
             continue
-        if table not in scoped:
+        if table not in scoped and table not in outer:
             raise TenantScopeError(f"{getattr(table, 'name', table)} must be queried through its class")
+    return scoped
 
 
 def _table_of(element: Any) -> Any:

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 
 from kit.db.migrate import enable_rls
-from kit.outbox import create_outbox
 from kit.db.rows import UtcDateTime
+from kit.outbox import create_outbox
 
 revision = "0001"
 down_revision = None
