@@ -20,6 +20,9 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "knowledge": ("knowledge",),
 }
 
+# Set for the children of the supervisor, which says itself, once, what is wrong with the configuration.
+SUPERVISED = "FASTCHAT_SUPERVISED"
+
 
 def builders(names: Iterable[str]) -> dict[str, Any]:
     """Service name -> ``build`` of its composition root. Imports what the services import."""
@@ -40,9 +43,22 @@ def sections() -> dict[str, Any]:
 
 def configuration(env: Mapping[str, str] | None = None) -> Loaded:
     """The configuration of this process: FASTCHAT_CONFIG under the environment. ConfigError when it is wrong."""
+    return _load(sections(), env)
+
+
+def sketch(env: Mapping[str, str] | None = None) -> Loaded:
+    """The same with only the sections checked that the supervisor reads: it must start before others have imported."""
+    from deploy.allinone.config import AllInOneConfig
+    from edge.config import EdgeConfig
+
+    others = (*SERVICES, "mesh", "bus", "database", "telemetry")
+    return _load({**dict.fromkeys(others, dict[str, Any]), "edge": EdgeConfig, "allinone": AllInOneConfig}, env)
+
+
+def _load(sections: Mapping[str, Any], env: Mapping[str, str] | None) -> Loaded:
     env = os.environ if env is None else env
     path = env.get("FASTCHAT_CONFIG")
-    return load(Path(path) if path else None, env, sections())
+    return load(Path(path) if path else None, env, sections)
 
 
 def home(env: Mapping[str, str] | None = None) -> Path:

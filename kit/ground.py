@@ -16,6 +16,8 @@ from kit.settings import SettingsCache, watch_settings
 
 DATABASE, CONTROL = "database", "control"
 _CHECK_S = 2.0
+# Until both were there once: a start should not wait for the next look.
+_FIRST_CHECKS_S = 0.1
 # Control says something every second.
 _CONTROL_SILENT_S = 5.0
 
@@ -57,6 +59,7 @@ async def ground(
 
 
 async def _watch_health(database: Database, cache: SettingsCache, health: Health) -> None:
+    pause_s = _FIRST_CHECKS_S
     while True:
         try:
             await database.ping()
@@ -70,4 +73,6 @@ async def _watch_health(database: Database, cache: SettingsCache, health: Health
         health.set(
             CONTROL, alive, "" if alive else silent, "" if alive else "everything goes on with the last settings"
         )
-        await asyncio.sleep(_CHECK_S)
+        if alive:
+            pause_s = _CHECK_S
+        await asyncio.sleep(pause_s)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
-from deploy.services import PROCESSES, builders, configuration, home
+from deploy.services import PROCESSES, SUPERVISED, builders, configuration, home
 from kit import process
 from kit.config import ConfigError
 
@@ -15,7 +16,8 @@ def serve(services: Sequence[str]) -> int:
     try:
         loaded = configuration()
     except ConfigError as problem:
-        sys.stderr.write(f"fastchat: {problem}\n")
+        if SUPERVISED not in os.environ:
+            sys.stderr.write(f"fastchat: {problem}\n")
         return process.EXIT_CONFIG
     return process.run(builders(services), loaded, home=home())
 

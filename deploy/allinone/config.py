@@ -15,3 +15,5 @@ class AllInOneConfig(Section):
     event log's last moments; affected runs then end with run_interrupted. On: each append waits for the disk."""
     start_timeout_s: float = Field(default=120.0, gt=0, le=3600)
     """How long everything may take to be ready."""
+    stop_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """How long a process may take to drain (mesh.drain_s) and end before it is killed."""

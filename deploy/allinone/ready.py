@@ -12,10 +12,6 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 TIMEOUT_S = 2.0
 
 
@@ -65,6 +61,9 @@ def _away(url: str) -> list[str]:
 
 async def serves(target: str, service: str = "") -> bool:
     """Whether the gRPC server at ``target`` reports SERVING."""
+    import grpc.aio  # after the children were started: they need the time more
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
     with contextlib.suppress(grpc.aio.AioRpcError):
         async with grpc.aio.insecure_channel(target) as channel:
             stub = health_pb2_grpc.HealthStub(channel)

@@ -20,8 +20,10 @@ from deploy.allinone import children
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EXIT_FAILED = 1
-# A child that is asked to stop has its own drain time; this much more and it is killed.
-STOP_GRACE_S = 10.0
+# How often readiness is asked for while things start.
+POLL_S = 0.1
+# What a killed process may take to be gone.
+KILL_TIMEOUT_S = 10.0
 
 
 class Part(Protocol):
@@ -67,7 +69,7 @@ class Limits:
     """Times, all in seconds."""
 
     start_timeout_s: float = 60.0
-    drain_s: float = 30.0
+    stop_timeout_s: float = 60.0
     restart_first_s: float = 0.2
     restart_most_s: float = 10.0
     stable_after_s: float = 30.0
@@ -172,7 +174,7 @@ class Supervisor:
         while not await ready():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not ready after {self._limits.start_timeout_s:.0f} s: {ready}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(POLL_S)
         self._ready = True
         on_ready()
 
@@ -181,11 +183,11 @@ class Supervisor:
         for wave in self._waves:
             for kept in wave:
                 kept.part.send_signal(signal.SIGTERM)
-            await self._gone(wave, self._limits.drain_s + STOP_GRACE_S)
+            await self._gone(wave, self._limits.stop_timeout_s)
             for kept in wave:
                 if kept.part.exit_code() is None:
                     kept.part.send_signal(signal.SIGKILL)
-            await self._gone(wave, STOP_GRACE_S)
+            await self._gone(wave, KILL_TIMEOUT_S)
 
     async def _gone(self, wave: Sequence[_Kept], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

@@ -18,10 +18,9 @@ from deploy.allinone.config import AllInOneConfig
 from deploy.allinone.nats import NatsServer, free_port
 from deploy.allinone.ready import Readiness
 from deploy.allinone.supervisor import Child, Limits, Part, Supervisor, say
-from deploy.services import PROCESSES, SERVICES
+from deploy.services import PROCESSES, SERVICES, SUPERVISED
 from edge.config import EdgeConfig
 from kit.config import ConfigError, Loaded
-from kit.mesh import MeshConfig
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,12 @@ def run(loaded: Loaded, home: Path) -> int:
     with ExitStack() as stack:
         stack.enter_context(homes.lock(home))
         plan = _plan(loaded, home, stack.enter_context(homes.sockets(home)))
-        readiness = Readiness(plan.targets, plan.url)
-        limits = Limits(start_timeout_s=config.start_timeout_s, drain_s=loaded.section("mesh", MeshConfig).drain_s)
+        limits = Limits(start_timeout_s=config.start_timeout_s, stop_timeout_s=config.stop_timeout_s)
         supervisor = Supervisor(plan.waves, limits, say)
         started = time.monotonic()
-        return asyncio.run(supervisor.run(readiness, lambda: _announce(plan, home, time.monotonic() - started)))
+        return asyncio.run(
+            supervisor.run(Readiness(plan.targets, plan.url), lambda: _announce(plan, home, time.monotonic() - started))
+        )
 
 
 def _plan(loaded: Loaded, home: Path, run: Path) -> Plan:
@@ -59,6 +59,9 @@ def _plan(loaded: Loaded, home: Path, run: Path) -> Plan:
         **os.environ,
         "FASTCHAT_HOME": str(home),
         "FASTCHAT_EDGE__PORT": str(port),
+        SUPERVISED: "1",
+        # Neighbours on this machine: ask again soon for one that is still starting.
+        "FASTCHAT_MESH__CHANNEL__RECONNECT_S": "0.2",
         **{f"FASTCHAT_MESH__ADDRESSES__{name.upper()}": target for name, target in targets.items()},
     }
     nats = _nats(loaded, home)

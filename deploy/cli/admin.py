@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
 
 from deploy.allinone.home import KEY_FILE
 from deploy.cli.output import FAILED, UNREACHABLE, WRONG, fail
 from deploy.services import home
+
+if TYPE_CHECKING:
+    from httpx import Response
 
 Url = Annotated[
     str, typer.Option("--url", envvar="FASTCHAT_URL", help="Address of the edge. Default: the one configured here.")
@@ -32,6 +34,9 @@ class AdminApi:
     """Calls below /v1/admin; every failure ends the command with a message."""
 
     def __init__(self, url: str, key: str) -> None:
+        import httpx  # only commands that call pay for it
+
+        self._failure = httpx.HTTPError
         self._url = (url or configured_url()).rstrip("/")
         headers = {"authorization": f"Bearer {key or _kept_key()}"}
         self._http = httpx.Client(base_url=f"{self._url}/v1/admin", headers=headers, timeout=30)
@@ -41,7 +46,7 @@ class AdminApi:
         parameters = {name: value for name, value in query.items() if value not in (None, "", False)}
         try:
             answer = self._http.request(method, path, json=body, params=parameters)
-        except httpx.HTTPError as problem:
+        except self._failure as problem:
             fail(f"no Fast-Chat answers at {self._url} ({problem}); start one with `fastchat up`", UNREACHABLE)
         if answer.is_error:
             fail(f"{answer.status_code}: {_message(answer)}", FAILED)
@@ -82,7 +87,7 @@ def _kept_key() -> str:
         fail(f"no admin key: give --key or FASTCHAT_ADMIN_KEY ({path} is not there)", WRONG)
 
 
-def _message(answer: httpx.Response) -> str:
+def _message(answer: Response) -> str:
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):

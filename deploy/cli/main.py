@@ -38,11 +38,13 @@ def up() -> None:
     # The supervisor forks while gRPC has threads; it execs at once, so gRPC has nothing to prepare for.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from deploy.allinone import up as allinone
-    from deploy.services import configuration, home
+    from deploy.services import configuration, home, sketch
     from kit.config import ConfigError
 
     try:
-        code = allinone.run(configuration(), home())
+        code = allinone.run(sketch(), home())
+        if code == WRONG:
+            configuration()  # the children were silent about it: this says what is wrong
     except ConfigError as problem:
         fail(str(problem), WRONG)
     raise typer.Exit(code)

@@ -26,7 +26,7 @@ first = child("first", sys.argv[2])
 base = child("base", 'trap "echo base >> $1/stopped; exit 0" TERM; echo $$ >> $1/base; while :; do sleep 0.05; done')
 async def ready():
     return (folder / "first").exists() and (folder / "base").exists()
-limits = Limits(start_timeout_s=10, drain_s=5, restart_first_s=0.01)
+limits = Limits(start_timeout_s=10, stop_timeout_s=5, restart_first_s=0.01)
 supervisor = Supervisor([[first], [base]], limits, say)
 sys.exit(asyncio.run(supervisor.run(ready, lambda: (folder / "ready").touch())))
 """
