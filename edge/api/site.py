@@ -6,12 +6,11 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
-from edge.api import ROUTERS, errors
+from edge.api import ROUTERS, errors, schema
 from edge.auth.identity import SCOPE_KEY, identity
 from edge.deps import EdgeDeps
 from edge.middleware.admission import Admitted
@@ -40,7 +39,6 @@ _NO_TELEMETRY: TelemetryConfig = {
     "operation_spans": False,
     "auto_configure": False,
 }
-_OPEN_PATHS = ("/health", "/metrics")
 
 
 def build(deps: EdgeDeps, pushed: Pushed, admission: Admission) -> FastAPI:
@@ -88,51 +86,5 @@ def middlewares(deps: EdgeDeps, pushed: Pushed, admission: Admission) -> list[Mi
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        app.openapi_schema = _true(schema)
+        app.openapi_schema = schema.document(app)
     return app.openapi_schema
-
-
-def _true(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as the edge really behaves: keys, and errors in one shape with 400 instead of 422."""
-    components = schema.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    schemas["Error"] = _ERROR
-    components["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "API key, or JWT of a configured issuer."},
-        "admin_key": {"type": "apiKey", "in": "header", "name": "X-Admin-Key", "description": "Synonym of Bearer."},
-    }
-    answer = {
-        "description": "Error.",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-    }
-    for path, operations in schema.get("paths", {}).items():
-        for operation in operations.values():
-            responses = operation.setdefault("responses", {})
-            responses.pop("422", None)
-            if not path.startswith(_OPEN_PATHS):
-                admin = path.startswith("/v1/admin")
-                operation["security"] = [{"bearer": []}, *([{"admin_key": []}] if admin else [])]
-                responses["default"] = answer
-    return schema
-
-
-_ERROR: dict[str, Any] = {
-    "title": "Error",
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
