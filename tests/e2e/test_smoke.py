@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,8 +15,10 @@ ASK = [{"role": "user", "content": "Tell me of smoke."}]
 
 
 @pytest.fixture
-def client(stack: Stack) -> httpx.Client:
-    return httpx.Client(base_url=f"{stack.url}/v1", headers={"authorization": f"Bearer {stack.key}"}, timeout=30)
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {stack.key}"}
+    with httpx.Client(base_url=f"{stack.url}/v1", headers=headers, timeout=30) as client:
+        yield client
 
 
 def streamed(client: httpx.Client, body: dict[str, Any]) -> list[str]:
