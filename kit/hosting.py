@@ -18,6 +18,8 @@ log = get_logger(__name__)
 
 # What a later service gets at least, when an earlier one used up the time to drain.
 _LEAST_S = 1.0
+# What HTTP responses get beyond that, to tell their clients a proper end once what they wait for was ended.
+_PROPER_END_S = 1.0
 
 
 @dataclass
@@ -35,7 +37,10 @@ class Hosted:
         if self.service.admission is not None:
             self.service.admission.draining = True
         ends = [self.server.drain(seconds)]
-        ends += [port.drain(seconds) for port in (self.http, self.public) if port is not None]
+        if self.public is not None:
+            ends.append(self.public.drain(seconds))
+        if self.http is not None:
+            ends.append(self.http.drain(seconds + _PROPER_END_S))
         results = await asyncio.gather(*ends, self._drain_service(seconds), return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
@@ -94,13 +99,24 @@ class Hosting:
             changed.clear()
 
     async def drain(self, seconds: float) -> None:
-        """Drain the last built first: what serves readers before what answers it."""
+        """Drain the last built first: what serves readers before what answers it.
+
+        After `seconds` every gRPC call that still runs here is ended with DRAINING, so that readers hear a proper end.
+        """
         until = time.monotonic() + seconds
         for hosted in self.hosted:
             hosted.service.health.drain()
-        for hosted in reversed(self.hosted):
-            left = until - time.monotonic()
-            await hosted.drain(max(left, min(_LEAST_S, seconds)))
+        late = asyncio.get_running_loop().call_later(seconds, self._end_calls)
+        try:
+            for hosted in reversed(self.hosted):
+                left = until - time.monotonic()
+                await hosted.drain(max(left, min(_LEAST_S, seconds)))
+        finally:
+            late.cancel()
+
+    def _end_calls(self) -> None:
+        for hosted in self.hosted:
+            hosted.server.end_all()
 
     def report(self) -> tuple[bool, Mapping[str, object]]:
         """Whether all are ready, and each one's dependencies: what is degraded, what still works."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -41,8 +42,8 @@ class RunningHttp:
         self._task = task
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more, give running responses up to `seconds`, then cancel them."""
-        self._server.config.timeout_graceful_shutdown = max(1, round(seconds)) if seconds else 0
+        """Accept nothing more, give running responses up to `seconds` (rounded up), then cancel them."""
+        self._server.config.timeout_graceful_shutdown = math.ceil(seconds)
         self._server.should_exit = True
         await asyncio.shield(self._task)
 

@@ -167,7 +167,8 @@ class Service:
     admission: Admission | None = None
     """Admission shared by the service's HTTP and gRPC; made from the settings if None."""
     drain: Drain | None = None
-    """Finish what runs within so many seconds; called once new work is refused."""
+    """Finish what runs within so many seconds; called once new work is refused, beside the ports' own drain. HTTP
+    responses that then still run get one second more before they are cut: end them properly here."""
 
 
 Build = Callable[[Any, Mesh], AbstractAsyncContextManager[Service]]

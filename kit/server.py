@@ -26,6 +26,9 @@ from kit.interceptors.stack import ServerStack
 from kit.principal import Verifier
 from kit.tls import TlsFiles
 
+# What calls that were ended get for telling so, before their connections are closed.
+_CUT_S = 1.0
+
 Registration = Callable[[grpc.aio.Server], None]
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -96,12 +99,23 @@ class RunningServer:
         self._health = health
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new calls, give those in progress up to `seconds`, then cancel them. Returns when none is left."""
+        """Refuse new calls, give those in progress up to `seconds`, then end them with DRAINING.
+
+        Subscriptions (Watch...) end at once. Returns when nothing runs.
+        """
         await self._health.drain()
         self.admission.draining = True
         self._stack.end_watches()
-        # gRPC tells connected clients to go elsewhere (GOAWAY) and closes the port at once
-        await self._server.stop(seconds)
+        late = asyncio.get_running_loop().call_later(seconds, self.end_all)
+        try:
+            # gRPC tells connected clients to go elsewhere (GOAWAY) and closes the port at once
+            await self._server.stop(seconds + _CUT_S)
+        finally:
+            late.cancel()
+
+    def end_all(self) -> None:
+        """End what runs with DRAINING, now."""
+        self._stack.end_all()
 
 
 @asynccontextmanager

@@ -44,13 +44,21 @@ class ServerStack(grpc.aio.ServerInterceptor):
         self._deadlines = deadlines
         self._wrapped: dict[str, Handler] = {}
         self._watching: set[asyncio.Task[Any]] = set()
-        self._draining = False
+        self._running: set[asyncio.Task[Any]] = set()
+        self._cut: set[asyncio.Task[Any]] = set()
 
     def end_watches(self) -> None:
-        """End all subscriptions (Watch...), now and from now on: nothing else would end them."""
-        self._draining = True
-        for task in list(self._watching):
-            task.cancel()
+        """End all subscriptions (Watch...), which nothing else would end, with DRAINING."""
+        self._end(self._watching)
+
+    def end_all(self) -> None:
+        """End everything that runs with DRAINING: callers then know that another replica may do it."""
+        self._end(self._watching | self._running)
+
+    def _end(self, calls: set[asyncio.Task[Any]]) -> None:
+        self._cut |= calls
+        for call in list(calls):
+            call.cancel()
 
     async def intercept_service(
         self,
@@ -92,27 +100,27 @@ class ServerStack(grpc.aio.ServerInterceptor):
         return make_stream(served, **serializers)
 
     def _around(self, method: Method, limit_s: float, inner: Inner) -> Inner:
-        if method.watch:
-            inner = self._ending(inner)
+        inner = self._tracked(method, inner)
         return inner if method.exempt else self._served(method, limit_s, inner)
 
-    def _ending(self, inner: Inner) -> Inner:
-        """A subscription that ends with DRAINING when the server drains."""
+    def _tracked(self, method: Method, inner: Inner) -> Inner:
+        """The handler as a call that a drain can end."""
+        group = self._watching if method.watch else self._running
 
-        async def ending(request: Any, context: Context) -> Any:
-            task = cast("asyncio.Task[Any]", asyncio.current_task())  # gRPC runs every call in a task
-            self._watching.add(task)
+        async def tracked(request: Any, context: Context) -> Any:
+            task = cast("asyncio.Task[Any]", asyncio.current_task())  # gRPC runs every call in a task of its own
+            group.add(task)
             try:
-                if not self._draining:
-                    return await inner(request, context)
+                return await inner(request, context)
             except asyncio.CancelledError:
-                if not self._draining:
+                if task not in self._cut or method.exempt:
                     raise
+                raise PlatformError(Reason.DRAINING, "The service is about to stop.", retry_after_s=1.0) from None
             finally:
-                self._watching.discard(task)
-            raise PlatformError(Reason.DRAINING, "The service is about to stop.", retry_after_s=1.0)
+                group.discard(task)
+                self._cut.discard(task)
 
-        return ending
+        return tracked
 
     def _served(self, method: Method, limit_s: float, inner: Inner) -> Inner:
         authenticate, admission, trusted = self._authenticate, self._admission, self._trusted

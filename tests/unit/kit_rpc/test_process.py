@@ -62,7 +62,7 @@ async def refusing(http: str) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection(host, int(port))
-        except ConnectionRefusedError:
+        except ConnectionError:
             return
         writer.close()
 
