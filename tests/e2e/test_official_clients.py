@@ -31,7 +31,13 @@ WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "strict": True,  # the SDK's stream helper takes no other
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
     },
 }
 
@@ -123,7 +129,7 @@ async def test_python_gets_several_choices(sdk: openai.AsyncOpenAI) -> None:
 async def test_httpx_sse_reads_status_and_usage_frames(stack: Stack) -> None:
     body = {
         "model": "breaks-then-offline",
-        "messages": says("Tell me of frames. [[words:120]]"),
+        "messages": says("Tell me of frames. [[words:120 delay_ms:2]]"),
         "stream": True,
         "stream_options": {"include_usage": True, "include_status": True},
     }

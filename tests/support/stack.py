@@ -262,8 +262,9 @@ def _settings(folder: Path, upstream: str) -> Path:
     models = [
         alias("mock"),
         alias("mock-other"),
-        alias("breaks-then-mock", fallbacks=["mock"]),
-        alias("breaks-then-offline", fallbacks=["offline"]),
+        # no breaker: each call must meet the break itself
+        alias("breaks-then-mock", fallbacks=["mock"], cooldown={"failures": 1000}),
+        alias("breaks-then-offline", fallbacks=["offline"], cooldown={"failures": 1000}),
         alias("mock-embedding", mode="embedding"),
         {
             **alias("unreachable"),
