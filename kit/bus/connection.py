@@ -20,6 +20,7 @@ from kit.bus.consumer import Consumer
 from kit.bus.failures import away, translated
 from kit.bus.messages import Stored, StreamSpec
 from kit.config import ConfigError
+from kit.errors import PlatformError, Reason
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -29,6 +30,8 @@ Unsubscribe = Callable[[], Awaitable[None]]
 
 _RECONNECT_WAIT_S = 0.2
 _PING_S = 5
+# Room that is kept for headers.
+_HEADERS_BYTES = 8 * 1024
 
 
 class Bus:
@@ -85,6 +88,7 @@ class Bus:
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Tell whoever listens now (core NATS: nobody may)."""
         await self._ready()
+        self._check_size(data)
         with translated():
             await self._client.publish(subject, data, headers=dict(headers) if headers else None)
 
@@ -156,6 +160,7 @@ class Bus:
         WrongSequence when the subject has moved on from `expected_last_subject_seq`; LimitReached when it is full.
         """
         await self._ready(timeout_s)
+        self._check_size(data)
         told: dict[str, str] = dict(headers or {})
         if expected_last_subject_seq is not None:
             told[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(expected_last_subject_seq)
@@ -245,6 +250,13 @@ class Bus:
                     await subscription.unsubscribe()
 
         return unsubscribe
+
+    def _check_size(self, data: bytes) -> None:
+        # The client checks the payload alone; the server counts the headers too, and hangs up.
+        if len(data) + _HEADERS_BYTES > self.max_payload:
+            limit = str(self.max_payload - _HEADERS_BYTES)
+            message = "The message is larger than the bus takes."
+            raise PlatformError(Reason.PAYLOAD_TOO_LARGE, message, limit_bytes=limit)
 
     async def _ready(self, timeout_s: float | None = None) -> None:
         """Wait for a connection that is being made anew, within the request's time."""
