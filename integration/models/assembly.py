@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 
 from integration.config import IntegrationConfig
 from integration.models.aliases import Aliases
@@ -69,3 +70,10 @@ def warm() -> None:
     target = Target("openai", "gpt-4o", "http://127.0.0.1:1/v1", "none", {})
     mapped_params(target, {"temperature": 1.0, "max_tokens": 1, "stop": ["."]})
     litellm.cost_per_token(model="gpt-4o", prompt_tokens=1, completion_tokens=1, custom_llm_provider="openai")
+    hello = [{"role": "user", "content": "hello"}]
+    with warnings.catch_warnings():
+        # pydantic complains of LiteLLM's types while it builds them, once
+        warnings.simplefilter("ignore")
+        litellm.completion(model="offline/offline", messages=hello)
+        for _ in litellm.completion(model="offline/offline", messages=hello, stream=True):
+            pass

@@ -20,7 +20,15 @@ from kit.errors import PlatformError, Reason
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 _SECRET = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf)[-_][\w\-*.]{6,}|\bAIza[\w\-]{10,}|\bBearer\s+\S+", re.IGNORECASE)
 _URL = re.compile(r"\b(?:https?|wss?)://\S+")
-_PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Exception|Timeout)(?:: | - )\s*)+")
+_PREFIX = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception|Timeout)(?:: | - )\s*)+")
+_CONNECTION = "Connection error"
+_LITELLM_ADVICE = "This looks like a bug in LiteLLM"
+# What OpenAI's wire says in `error.code`, whatever the sentence beside it is.
+_CODES = {
+    "context_length_exceeded": Reason.CONTEXT_LENGTH_EXCEEDED,
+    "content_filter": Reason.CONTENT_FILTERED,
+    "content_policy_violation": Reason.CONTENT_FILTERED,
+}
 _MAX_MESSAGE = 600
 
 
@@ -30,7 +38,7 @@ def from_litellm(error: BaseException, target: Target) -> Failure:
         return unreachable(error, target)
     if isinstance(error, litellm.Timeout):
         return timeout(target, "answer", target.total_timeout_s)
-    if isinstance(error, litellm.APIConnectionError):
+    if isinstance(error, litellm.APIConnectionError) or _CONNECTION in str(getattr(error, "message", "")):
         return unreachable(error, target)
     for kind, make in _KINDS:
         if isinstance(error, kind):
@@ -55,6 +63,8 @@ def classified(status: int, body: str, headers: Mapping[str, str], target: Targe
     failure.retry_after_s = _retry_after(headers) if failure.retryable else None
     if failure.error.reason is Reason.UPSTREAM_AUTHENTICATION:
         failure.error.message = _refused(target)
+    elif status == httpx.codes.BAD_REQUEST:
+        failure.error.reason = _CODES.get(_provider_code(body), failure.error.reason)
     failure.error.args = (failure.error.message,)
     if failure.retry_after_s is not None:
         failure.error.retry_after_s = failure.retry_after_s
@@ -65,6 +75,8 @@ def unreachable(error: BaseException, target: Target) -> Failure:
     """No connection, or one that broke."""
     if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
         return timeout(target, "connect", target.connect_timeout_s)
+    if isinstance(error, httpx.ReadError | httpx.RemoteProtocolError):
+        return cut(target)
     message = f"The provider {target.provider} cannot be reached."
     return Failure(_platform(Reason.UPSTREAM_ERROR, message, target), retryable=True, outcome="connect_error")
 
@@ -114,7 +126,7 @@ def _authentication(error: BaseException, target: Target) -> Failure:
 
 def _rate(error: BaseException, target: Target) -> Failure:
     message = _message(error, target) or f"The provider {target.provider} limits its rate."
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    headers = getattr(error, "litellm_response_headers", None) or getattr(error.response, "headers", None) or {}
     after = _retry_after(headers)
     failure = Failure(_platform(Reason.UPSTREAM_RATE_LIMITED, message, target), retryable=True, retry_after_s=after)
     failure.error.retry_after_s = after
@@ -172,23 +184,34 @@ def _message(error: BaseException, target: Target) -> str:
     return _cleaned(_provider_message(stripped) or stripped, target)
 
 
-def _provider_message(body: str) -> str:
-    """The sentence in a provider's JSON error body, wherever it begins in the text; "" if there is none."""
+def _provider_error(body: str) -> Any:
+    """What a provider's JSON error body says, wherever it begins in the text; None if there is none."""
     start = body.find("{")
     if start < 0:
-        return ""
+        return None
     try:
         value = orjson.loads(body[start : body.rfind("}") + 1])
     except orjson.JSONDecodeError:
-        return ""
-    inner = value.get("error", value)
-    if isinstance(inner, str):
-        return inner
-    message = inner.get("message") if isinstance(inner, dict) else None
+        return None
+    return value.get("error", value)
+
+
+def _provider_message(body: str) -> str:
+    """The sentence in it; "" if there is none."""
+    error = _provider_error(body)
+    message = error.get("message") if isinstance(error, dict) else error
     return message if isinstance(message, str) else ""
 
 
+def _provider_code(body: str) -> str:
+    """Its code; "" if there is none."""
+    error = _provider_error(body)
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else ""
+
+
 def _cleaned(text: str, target: Target) -> str:
+    text = text.split(_LITELLM_ADVICE)[0]
     if target.api_key:
         text = text.replace(target.api_key, "[key]")
     text = _URL.sub("[url]", _SECRET.sub("[key]", text))

@@ -159,10 +159,9 @@ class Gateway:
 
     async def _pieces(self, running: _Running, request: ChatRequest) -> AsyncGenerator[StreamModelResponse, None]:
         chain = running.chain
-        async with self._settled(running):
-            async with aclosing(chain.stream(request)) as stream:
-                async for news in stream:
-                    yield results.status(news) if isinstance(news, Switched) else results.tokens(news)
+        async with self._settled(running), aclosing(chain.stream(request)) as stream:
+            async for news in stream:
+                yield results.status(news) if isinstance(news, Switched) else results.tokens(news)
         if chain.end is not None:
             result = results.of_end(chain.end, _answered(chain), running.records, running.latency_s)
             yield StreamModelResponse(result=result)

@@ -107,6 +107,8 @@ class Upstream:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.url = ""
+        self.peers: set[tuple[str, int]] = set()
+        """Addresses of the connections that requests came over."""
         self._lasting: dict[str, Behaviour] = {}
         self._next: defaultdict[str, list[Behaviour]] = defaultdict(list)
         self._seen = asyncio.Condition()
@@ -146,6 +148,8 @@ class Upstream:
     async def _answer(self, request: web.Request, respond: Any) -> web.StreamResponse:
         call = Call(request.path, dict(request.headers), await request.json(), time.monotonic())
         self.calls.append(call)
+        if request.transport is not None:
+            self.peers.add(request.transport.get_extra_info("peername"))
         await self._tell()
         try:
             behaviour = self._behaviour_for(call.model)

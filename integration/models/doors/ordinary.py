@@ -35,7 +35,8 @@ class OrdinaryDoor:
                     if deltas.deltas:
                         yield deltas
             except Exception as error:
-                raise failures.from_litellm(_original(error), target) from None
+                failure = failures.from_litellm(_original(error), target)
+                raise (failures.cut(target) if failure.outcome == "connect_error" else failure) from None
             # LiteLLM takes an early end of the stream for its end, and makes up a finish reason.
             if stream.received_finish_reason is None and stream.intermittent_finish_reason is None:
                 raise failures.cut(target)
@@ -62,7 +63,8 @@ class OrdinaryDoor:
     @staticmethod
     async def _completion(target: Target, request: ChatRequest, options: Json) -> Any:
         prefix = "responses/" if request.responses else ""
-        options = {**options, **_extra(target, request.extra)}
+        # LiteLLM would look for MCP servers of its own among the tools, with a library that is not here
+        options = {**options, **_extra(target, request.extra), "_skip_mcp_handler": True}
         try:
             return await litellm.acompletion(
                 messages=request.messages, **_credentials(target, prefix), **request.params, **options
@@ -98,6 +100,7 @@ class _Stream:
     def __init__(self) -> None:
         self._merger = Merger()
         self._finish: dict[int, str] = {}
+        self._seen: set[int] = set()
         self._usage: Told | None = None
         self._model = ""
         self._fingerprint = ""
@@ -110,6 +113,8 @@ class _Stream:
         if usage is not None:
             self._usage = told(usage.model_dump(exclude_none=True))
         for choice in chunk.choices:
+            # LiteLLM ends a stream of several choices with one finish reason
+            self._seen.add(choice.index)
             if choice.finish_reason:
                 self._finish[choice.index] = FINISH.get(choice.finish_reason, choice.finish_reason)
             self._merger.add(choice.index, _delta(choice.delta), _logprobs(choice))
@@ -117,7 +122,9 @@ class _Stream:
 
     def end(self) -> End:
         """How it ended."""
-        return End(self._finish or {0: "stop"}, self._usage, self._model, self._fingerprint)
+        common = next(iter(self._finish.values()), "stop")
+        finish = {index: self._finish.get(index, common) for index in sorted(self._seen or {0})}
+        return End(finish, self._usage, self._model, self._fingerprint)
 
 
 def _delta(delta: Any) -> Json:
