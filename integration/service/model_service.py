@@ -20,6 +20,7 @@ from fastchat.integration.v1.model_service_pb2 import (
     StreamModelResponse,
 )
 from fastchat.integration.v1.model_service_pb2_grpc import ModelServiceServicer
+from integration.pacing import Pacer
 from kit.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ Context = grpc.aio.ServicerContext[object, object]
 class ModelServicer(ModelServiceServicer):
     """The model gateway's rpcs."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, pacer: Pacer) -> None:
         self._gateway = gateway
+        self._pacer = pacer
 
     async def CallModel(self, request: CallModelRequest, context: Context) -> CallModelResponse:
         """The whole answer."""
@@ -44,6 +46,8 @@ class ModelServicer(ModelServiceServicer):
         async with aclosing(self._gateway.stream(_checked(request.call))) as pieces:
             async for piece in pieces:
                 yield piece
+                if piece.HasField("token"):
+                    await self._pacer.turn()
 
     async def ListModels(self, request: ListModelsRequest, context: Context) -> ListModelsResponse:
         """Aliases of the tenant."""
