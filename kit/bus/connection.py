@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import nats
+import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
@@ -19,7 +20,7 @@ from kit.bus.config import BusConfig
 from kit.bus.consumer import Consumer
 from kit.bus.failures import away, translated
 from kit.bus.messages import Stored, StreamSpec
-from kit.config import ConfigError
+from kit.config import ConfigError, mask_url
 from kit.errors import PlatformError, Reason
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -43,7 +44,8 @@ class Bus:
         self.config = config
         self._connected = asyncio.Event()
         self._connected.set()
-        self._on_reconnect: list[Callable[[], None]] = []
+        self._streams: dict[str, StreamSpec] = {}
+        self._on_reconnect: list[Callable[[], object]] = []
 
     @classmethod
     async def connect(cls, config: BusConfig, *, name: str = "fastchat") -> "Bus":
@@ -52,9 +54,13 @@ class Bus:
             raise ConfigError("bus.url is not set: name a NATS server, or start the all-in-one, which brings one")
         client = Client()
         bus = cls(client, config)
-        with translated():
+        try:
             async with asyncio.timeout(config.connect_timeout_s):
                 await client.connect(**bus._options(name))
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            # the operator reads this, so it tells where was tried
+            await client.close()  # it would go on trying
+            raise away(f"no answer from {mask_url(config.url)} (bus.url)") from error
         return bus
 
     @property
@@ -67,7 +73,7 @@ class Bus:
         """Bytes that the server takes in one message."""
         return int(self._client.max_payload)
 
-    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_reconnect(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call back after every reconnection: core messages may have been missed. Returns the way to stop."""
         self._on_reconnect.append(callback)
         return lambda: self._on_reconnect.remove(callback)
@@ -140,10 +146,12 @@ class Bus:
         return answers
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
-        """Make the stream, or bring it to the spec. Safe to call from every replica at once."""
+        """Make the stream, or bring it to the spec. Safe to call often, and from every replica at once."""
         await self._ready()
         with translated():
-            await streams.ensure(self._js, spec, self.config.replicas)
+            if self._streams.get(spec.name) != spec:
+                await streams.ensure(self._js, spec, self.config.replicas)
+                self._streams[spec.name] = spec
 
     async def append(
         self,
@@ -205,7 +213,7 @@ class Bus:
             try:
                 return bool(await self._js.delete_msg(stream, sequence))
             except nats.js.errors.APIError as error:
-                if error.code == 404 or error.err_code in streams.NO_MESSAGE:
+                if error.code == 404 or (error.err_code in streams.NO_MESSAGE and "message" in str(error.description)):
                     return False
                 raise
 
@@ -299,6 +307,7 @@ class Bus:
         log.warning("bus.disconnected")
 
     async def _reconnected(self) -> None:
+        self._streams.clear()  # it may be another server, with an empty store
         self._connected.set()
         log.info("bus.reconnected")
         for callback in list(self._on_reconnect):

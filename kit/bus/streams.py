@@ -6,7 +6,7 @@ from nats.js import JetStreamContext, api
 from kit.bus.messages import StreamSpec
 
 _NAME_IN_USE = 10058
-NO_MESSAGE = (10037, 10043)
+NO_MESSAGE = (10037, 10043, 10057)
 
 # Pull requests that may wait at once: each replica has one a queue.
 _MAX_WAITING = 2048

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from typing import Any
 
 import structlog
 
@@ -17,6 +18,7 @@ from kit.telemetry import continued, inject
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+Ends = set["asyncio.Future[Any]"]
 Handler = Callable[[Job], Awaitable[None]]
 
 _FETCH_S = 5.0
@@ -96,30 +98,40 @@ class JobQueue:
         delay_s = _AWAY_S[0]
         while not stopped.done():
             try:
-                consumer = await self._consumer()
-                try:
-                    while not stopped.done():
-                        await self._take(consumer, stopped, worker, tasks)
-                        delay_s = _AWAY_S[0]
-                finally:
-                    await consumer.close()
+                await self._take_while_connected(stopped, worker, tasks)
+                delay_s = _AWAY_S[0]
             except PlatformError as error:
                 log.warning("jobs.away", queue=self.name, why=error.message, retry_s=delay_s)
                 await asyncio.wait({stopped}, timeout=delay_s)
                 delay_s = min(delay_s * 2, _AWAY_S[1])
 
-    async def _take(
-        self, consumer: Consumer, stopped: "asyncio.Task[bool]", worker: "_Worker", tasks: asyncio.TaskGroup
+    async def _take_while_connected(
+        self, stopped: "asyncio.Task[bool]", worker: "_Worker", tasks: asyncio.TaskGroup
     ) -> None:
+        """Take jobs until stopped, or until the connection was made anew: a request that was waiting then is lost."""
+        reconnected: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        forget = self._bus.on_reconnect(reconnected.cancel)
+        try:
+            consumer = await self._consumer()
+            try:
+                ends: Ends = {stopped, reconnected}
+                while not any(end.done() for end in ends):
+                    await self._take(consumer, ends, worker, tasks)
+            finally:
+                await consumer.close()
+        finally:
+            forget()
+
+    async def _take(self, consumer: Consumer, ends: Ends, worker: "_Worker", tasks: asyncio.TaskGroup) -> None:
         slot = asyncio.create_task(worker.slots.acquire())
-        await asyncio.wait({slot, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({slot, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if not slot.done():
             slot.cancel()
             return
         taken = False
         fetch = asyncio.create_task(consumer.next(_FETCH_S))
         try:
-            await asyncio.wait({fetch, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({fetch, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if fetch.done():
                 delivery = fetch.result()
                 if delivery is not None:

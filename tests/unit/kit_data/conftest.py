@@ -1,11 +1,12 @@
 """Fixtures of the data layer's tests: databases on both engines, a bus on a real server, a keyring."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import structlog.testing
 
 from kit.bus import Bus, BusConfig
 from kit.crypto import Keyring, MasterKey
@@ -14,6 +15,13 @@ from kit.eventlog import EventLog
 
 MIGRATIONS = "tests.unit.kit_data.migrations"
 SERVICE = "box"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Structlog as it comes draws every traceback for a second, on the event loop that the tests time."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
