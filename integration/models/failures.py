@@ -63,6 +63,8 @@ def classified(status: int, body: str, headers: Mapping[str, str], target: Targe
     failure.retry_after_s = _retry_after(headers) if failure.retryable else None
     if failure.error.reason is Reason.UPSTREAM_AUTHENTICATION:
         failure.error.message = _refused(target)
+    elif failure.retryable and failure.error.reason is not Reason.UPSTREAM_RATE_LIMITED:
+        failure.outcome = f"http_{status}"
     elif status == httpx.codes.BAD_REQUEST:
         failure.error.reason = _CODES.get(_provider_code(body), failure.error.reason)
     failure.error.args = (failure.error.message,)
@@ -126,11 +128,15 @@ def _authentication(error: BaseException, target: Target) -> Failure:
 
 def _rate(error: BaseException, target: Target) -> Failure:
     message = _message(error, target) or f"The provider {target.provider} limits its rate."
-    headers = getattr(error, "litellm_response_headers", None) or getattr(error.response, "headers", None) or {}
+    headers = getattr(error, "litellm_response_headers", None) or _headers(error)
     after = _retry_after(headers)
     failure = Failure(_platform(Reason.UPSTREAM_RATE_LIMITED, message, target), retryable=True, retry_after_s=after)
     failure.error.retry_after_s = after
     return failure
+
+
+def _headers(error: BaseException) -> Mapping[str, str]:
+    return getattr(getattr(error, "response", None), "headers", None) or {}
 
 
 def _unsupported(error: BaseException, target: Target) -> Failure:
@@ -163,7 +169,8 @@ def _of_status(error: BaseException, target: Target) -> Failure:
 
 
 _FIELDS = re.compile(r"\[((?:'\w+'(?:, )?)+)\]")
-_FIELD_VALUE = re.compile(r"\b(?:support|parameter[s]?:?)\s+'?(\w+)[='\s]")
+# "O-series models don't support temperature=0.3", "Setting dimensions is not supported"
+_FIELD_VALUE = re.compile(r"\b(?:support|parameters?:?|Setting)\s+'?(\w+)[='\s]")
 
 
 def unsupported_params(text: str, target: Target) -> PlatformError:

@@ -195,11 +195,15 @@ def mapped_params(target: Target, params: Json) -> Json:
 
 def mapped_embedding_params(target: Target, params: Json) -> Json:
     """The same for embeddings."""
+    allowed = [*(target.options.get("allowed_openai_params") or ())]
+    if target.model not in litellm.model_cost:
+        # a server's own name: the server knows what it can do
+        allowed.append("dimensions")
     try:
         mapped: Json = get_optional_params_embeddings(
             model=target.model,
             custom_llm_provider=target.provider,
-            allowed_openai_params=target.options.get("allowed_openai_params"),
+            allowed_openai_params=allowed,
             **params,
         )
     except litellm.UnsupportedParamsError as error:

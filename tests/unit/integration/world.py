@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from fastchat.integration.v1.model_service_pb2 import ModelCall, ModelMode, Mode
 from integration.config import IntegrationConfig
 from integration.models.assembly import Models
 from kit.audit import Audit
-from kit.audit.spool import Spool
 from kit.crypto import Keyring, MasterKey
 from kit.principal import acting_as
 from kit.settings import SettingsCache
@@ -29,16 +29,32 @@ OFFLINE = {"alias": "offline", "litellm": {"model": "offline/offline"}, "mode": 
 QUICK = IntegrationConfig(backoff_s=0.001, backoff_max_s=0.01)
 
 
+class Audited(Audit):
+    """The audit client, with what was recorded."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.events: list[AuditEvent] = []
+
+    async def record(self, **told: Any) -> AuditEvent:
+        event = await super().record(**told)
+        self.events.append(event)
+        return event
+
+
 class World:
     """What tests reach for."""
 
-    def __init__(self, models: Models, cache: SettingsCache, keyring: Keyring, upstream: Upstream, spool: Path) -> None:
+    def __init__(
+        self, models: Models, cache: SettingsCache, keyring: Keyring, upstream: Upstream, audit: Audited
+    ) -> None:
         self.models = models
         self.gateway = models.gateway
         self.cache = cache
         self.keyring = keyring
         self.upstream = upstream
-        self._spool = spool
+        self.audited = audit.events
+        """Audit events so far."""
 
     def push(self, *resources: Resource) -> None:
         """Control pushes changes."""
@@ -57,11 +73,6 @@ class World:
         """Control pushes the tenant's settings layer."""
         self.push(resource(ResourceKind.RESOURCE_KIND_SETTINGS, "tenant", dict(groups), TENANT))
 
-    def audited(self) -> list[AuditEvent]:
-        """Audit events so far."""
-        spool = Spool(self._spool, 10**8)
-        return [AuditEvent.FromString(raw) for segment in spool.segments() for raw in spool.read(segment)]
-
 
 def resource(kind: ResourceKind.ValueType, name: str, body: Mapping[str, Any], tenant: str = "") -> Resource:
     """A resource as control pushes it."""
@@ -72,19 +83,18 @@ def resource(kind: ResourceKind.ValueType, name: str, body: Mapping[str, Any], t
 async def world(tmp_path: Path, upstream: Upstream, config: IntegrationConfig = QUICK) -> AsyncIterator[World]:
     """A gateway with the built-in policy and the offline model."""
     cache, keyring = SettingsCache(), Keyring([MasterKey.of(b"k" * 32)])
-    audit = Audit(None, tmp_path / "audit", "integration")
-    models = Models(config, cache, keyring, audit)
-    made = World(models, cache, keyring, upstream, tmp_path / "audit")
-    bundle = {"cedar": POLICY.read_text(), "enabled": True}
-    made.push(
-        resource(ResourceKind.RESOURCE_KIND_POLICY, "builtin", bundle),
-        resource(ResourceKind.RESOURCE_KIND_MODEL, "offline", OFFLINE),
-    )
-    try:
-        yield made
-    finally:
-        await models.close()
-        await audit.close()
+    async with Audited(None, tmp_path / "audit", "integration") as audit:
+        models = Models(config, cache, keyring, audit)
+        made = World(models, cache, keyring, upstream, audit)
+        bundle = {"cedar": POLICY.read_text(), "enabled": True}
+        made.push(
+            resource(ResourceKind.RESOURCE_KIND_POLICY, "builtin", bundle),
+            resource(ResourceKind.RESOURCE_KIND_MODEL, "offline", OFFLINE),
+        )
+        try:
+            yield made
+        finally:
+            await models.close()
 
 
 @contextmanager
@@ -140,3 +150,10 @@ async def read(world: World, call: ModelCall, heard: Heard | None = None) -> Hea
     async for piece in world.gateway.stream(call):
         heard.take(piece)
     return heard
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for a condition that no event tells of."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.001)
