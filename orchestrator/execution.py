@@ -41,13 +41,14 @@ class Execution:
     context: RunContext
     timeout_s: float
     has_final_usage: bool = False
+    resumable: bool = True
 
     async def run(self, stop: asyncio.Future[StopCause] | None = None) -> None:
         """Runs to the terminal event. Raises Left when stopped so, SinkClosed when the sink takes no more."""
         if stop is not None and stop.done():
             await self._stopped(stop.result())
             return
-        work = asyncio.ensure_future(self.graph.run(self.context))
+        work = asyncio.ensure_future(self.graph.run(self.context, resumable=self.resumable))
         try:
             waits: set[asyncio.Future[object]] = {work, stop} if stop is not None else {work}  # type: ignore[arg-type]
             await asyncio.wait(waits, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)

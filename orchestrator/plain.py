@@ -48,7 +48,8 @@ class PlainRuns:
         outcome = "left"
         measures.RUNS_STARTED.labels(_PATH).inc()
         self.active += 1
-        work = asyncio.ensure_future(_work(Execution(accepted.graph, context, accepted.timeout_s), buffer))
+        execution = Execution(accepted.graph, context, accepted.timeout_s, resumable=False)
+        work = asyncio.ensure_future(_work(execution, buffer))
         try:
             yield [numbering.stamp(request.started)]
             first = True

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
 from fastchat.integration.v1.model_service_pb2 import ModelResult
 from kit.errors import PlatformError
 from orchestrator.nodes.port import GraphState, RunContext
 
 DEFAULT = "chat"
+Node = Callable[[GraphState, Runtime[RunContext]], Awaitable[GraphState]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +24,24 @@ class Graph:
     name: str
     version: int
     compiled: CompiledStateGraph[GraphState, RunContext, Any, Any]
+    only: Node | None = None
+    """The graph's only node, where it has just one."""
 
     @property
     def reference(self) -> str:
         """Name and version, as runs tell it: "chat@1"."""
         return f"{self.name}@{self.version}"
 
-    async def run(self, context: RunContext) -> ModelResult:
-        """Executes the graph; its output goes out by ``context.emit``. Returns the model's last result."""
-        state = await self.compiled.ainvoke({}, context=context)
+    async def run(self, context: RunContext, *, resumable: bool) -> ModelResult:
+        """Executes the graph; its output goes out by ``context.emit``. Returns the model's last result.
+
+        A run that is never resumed needs nothing of LangGraph's scheduler where there is nothing to schedule: the
+        only node is called as the scheduler would, for 0.01 instead of 1 to 2 ms of CPU.
+        """
+        if self.only is not None and not resumable:
+            state: Any = await self.only({}, Runtime(context=context))
+        else:
+            state = await self.compiled.ainvoke({}, context=context)
         result: ModelResult = state["result"]
         return result
 

@@ -18,4 +18,4 @@ def build() -> Graph:
     graph.add_node("model", llm)
     graph.add_edge(START, "model")
     graph.add_edge("model", END)
-    return Graph(NAME, VERSION, graph.compile(name=NAME))
+    return Graph(NAME, VERSION, graph.compile(name=NAME), only=llm)

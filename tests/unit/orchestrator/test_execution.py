@@ -33,6 +33,7 @@ class Bench:
     def __init__(self, script: Script, *, timeout_s: float = 20.0, patience_s: float = 5.0, **more: object) -> None:
         self.payloads: list[Payload] = []
         options = more.pop("call", None) or call()
+        resumable = bool(more.pop("resumable", True))
         self.context = RunContext(
             call=options,  # type: ignore[arg-type]
             models=FakeModels(script),
@@ -41,7 +42,7 @@ class Bench:
             patience_s=patience_s,
             **more,  # type: ignore[arg-type]
         )
-        self.execution = Execution(GRAPH, self.context, timeout_s)
+        self.execution = Execution(GRAPH, self.context, timeout_s, resumable=resumable)
 
     async def emit(self, payload: Payload) -> None:
         self.payloads.append(payload)
@@ -72,8 +73,9 @@ class Bench:
         return PlatformError.from_event(self.payloads[-1])
 
 
-async def test_an_answer_runs_to_its_end() -> None:
-    bench = Bench(Script(), context_window=100)
+@pytest.mark.parametrize("resumable", [True, False])
+async def test_an_answer_runs_to_its_end(resumable: bool) -> None:
+    bench = Bench(Script(), context_window=100, resumable=resumable)
     await bench.execution.run()
     assert bench.text == ANSWER
     assert bench.usage.usage.completion_tokens == len(WORDS)
