@@ -2,7 +2,7 @@
 
 LiteLLM stays the gateway: its provider config object maps and checks parameters, builds headers, URL and body and
 names the error class; its HTTP client makes the request. Only the answer's bytes are read here
-(docs/decisions: "Doors to LiteLLM"), because LiteLLM's stream wrapper costs a millisecond a chunk.
+(docs/decisions/0005-doors-to-litellm.md), because LiteLLM's stream wrapper costs a millisecond a chunk.
 """
 
 from __future__ import annotations
