@@ -19,7 +19,8 @@ from typing import Protocol
 from deploy.allinone import children
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-EXIT_FAILED = 1
+# Exit codes: as kit.process has them.
+EXIT_FAILED, EXIT_CONFIG = 1, 2
 # How often readiness is asked for while things start.
 POLL_S = 0.1
 # What a killed process may take to be gone.
@@ -66,9 +67,11 @@ class Child:
 
 @dataclass(frozen=True)
 class Limits:
-    """Times, all in seconds."""
+    """When to wait, and for how long."""
 
     start_timeout_s: float = 60.0
+    first_attempts: int = 3
+    """How often a part is started before everything was ready once."""
     stop_timeout_s: float = 60.0
     restart_first_s: float = 0.2
     restart_most_s: float = 10.0
@@ -154,8 +157,8 @@ class Supervisor:
         code = kept.part.exit_code()
         if code is None:
             return None
-        if not self._ready:
-            # What cannot start the first time is misconfigured: its own words are on the screen.
+        if not self._ready and (code == EXIT_CONFIG or kept.failures >= self._limits.first_attempts - 1):
+            # Misconfigured, or something that it needs is not there: its own words are on the screen.
             self._tell(f"{kept.part.name} did not start ({_ended(code)})")
             return code if code > 0 else EXIT_FAILED
         stable = now - kept.started > self._limits.stable_after_s

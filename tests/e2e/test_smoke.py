@@ -68,7 +68,8 @@ def test_texts_are_embedded(client: httpx.Client, model: str) -> None:
 
 
 @pytest.mark.req("PR-005")
-def test_an_answer_goes_on_when_its_upstream_breaks(client: httpx.Client) -> None:
+def test_an_answer_goes_on_when_its_upstream_breaks(stack: Stack, client: httpx.Client) -> None:
+    stack.behave("breaks-then-mock", cut_after=3)
     lines = streamed(client, {"model": "breaks-then-mock", "messages": ASK})
     chunks = [json.loads(line) for line in lines[:-1]]
     reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]

@@ -25,6 +25,7 @@ import yaml
 from deploy.allinone import children
 from deploy.allinone.nats import NatsServer, free_port
 from deploy.services import PROCESSES, SERVICES
+from tests.support.replicas import Crew
 from tests.support.upstream import KEY as UPSTREAM_KEY
 
 ADMIN_KEY = "fc-test-bootstrap-0123456789abcdef"
@@ -92,21 +93,23 @@ class Stack:
         self.key = ADMIN_KEY
         self.upstream = upstream
         """Address of the mock provider: PUT /_behaviour/<model>, GET and DELETE /_calls."""
-        port, self._grpc_port = free_port(), free_port()
+        port, grpc_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.grpc_target = f"127.0.0.1:{self._grpc_port}"
+        self.grpc_target = f"127.0.0.1:{grpc_port}"
         self.env = {
-            **_clean_environment(),
+            **clean_environment(),
             "FASTCHAT_HOME": str(home),
             "FASTCHAT_CONFIG": str(config),
             "FASTCHAT_BOOTSTRAP_KEY": ADMIN_KEY,
             "FASTCHAT_EDGE__PORT": str(port),
-            "FASTCHAT_EDGE__PARTNER__PORT": str(self._grpc_port),
+            "FASTCHAT_EDGE__PARTNER__PORT": str(grpc_port),
             "MOCK_KEY": UPSTREAM_KEY,
             **env,
         }
         self.processes: dict[str, Process] = {}
-        """What was started, by name: one a service, or "up"."""
+        """What was started, by name: one a service (a second one is called "edge-2"), or "up"."""
+        self.crew = Crew((), {})
+        """Where the replicas are; empty in the all-in-one."""
 
     def start(self) -> None:
         """Start everything and wait until it is ready."""
@@ -128,16 +131,20 @@ class Stack:
                 return child.pid
         raise AssertionError(f"no process of {service} is running")
 
+    def environment(self, service: str) -> Mapping[str, str]:
+        """Environment of the process that the service lives in: what it was told, the mesh's addresses among it."""
+        return psutil.Process(self.pid_of(service)).environ()
+
     def kill(self, service: str) -> None:
         """SIGKILL the process that the service lives in. The all-in-one starts it again by itself."""
         self._signal(service, signal.SIGKILL)
 
     def stop(self, service: str) -> int:
-        """Stop one of the six processes properly; returns its exit code."""
+        """Stop one of the processes properly; returns its exit code."""
         return self.processes[service].end(signal.SIGTERM)
 
     def restart(self, service: str) -> None:
-        """Start one of the six processes after ``kill`` or ``stop``."""
+        """Start one of the processes after ``kill`` or ``stop``; does not wait until it serves."""
         self.processes[service].start()
 
     def pause(self, service: str) -> None:
@@ -148,9 +155,14 @@ class Stack:
         """SIGCONT it."""
         self._signal(service, signal.SIGCONT)
 
-    def request(self, method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
-        """One call of the HTTP API, for setting things up; returns status and JSON."""
-        return _call(method, self.url + path, body, {"authorization": f"Bearer {key or self.key}"})
+    def request(
+        self, method: str, path: str, body: Any = None, key: str | None = None, url: str = ""
+    ) -> tuple[int, Any]:
+        """One call of the HTTP API (of another edge than the first: by its URL), for setting things up -> status, JSON.
+
+        Status 0: nobody answered.
+        """
+        return _call(method, (url or self.url) + path, body, {"authorization": f"Bearer {key or self.key}"})
 
     def behave(self, model: str, **behaviour: Any) -> None:
         """Tell the mock provider how to answer calls of a model (fields of tests.support.upstream.Behaviour)."""
@@ -167,7 +179,7 @@ class Stack:
 
     def close(self) -> None:
         """Stop everything: the edge first, control last, as one would."""
-        order = sorted(self.processes, key=lambda name: SERVICES.index(name) if name in SERVICES else 0, reverse=True)
+        order = sorted(self.processes, key=_place, reverse=True)
         for name in order:
             if self.processes[name].running:
                 children_pid = self.processes[name].pid
@@ -201,14 +213,20 @@ def all_in_one(folder: Path, upstream: str, env: Mapping[str, str] | None = None
 
 @contextmanager
 def six_processes(
-    folder: Path, upstream: str, nats_url: str, dsn: str, env: Mapping[str, str] | None = None
+    folder: Path,
+    upstream: str,
+    nats_url: str,
+    dsn: str,
+    env: Mapping[str, str] | None = None,
+    replicas: Mapping[str, int] | None = None,
 ) -> Iterator[Stack]:
-    """``fastchat serve --only`` six times, over TCP."""
-    addresses = {f"FASTCHAT_MESH__ADDRESSES__{name.upper()}": f"127.0.0.1:{free_port()}" for name in SERVICES}
-    told = {**addresses, "FASTCHAT_BUS__URL": nats_url, "FASTCHAT_DATABASE__URL": dsn, **(env or {})}
+    """``fastchat serve --only`` six times, over TCP; of a service in `replicas`, so often (tests.support.replicas)."""
+    crew = Crew(SERVICES, replicas or {})
+    told = {**crew.shared, "FASTCHAT_BUS__URL": nats_url, "FASTCHAT_DATABASE__URL": dsn, **(env or {})}
     stack = Stack(PROCESSES_SHAPE, folder / "home", _settings(folder, upstream), upstream, told)
-    for name in SERVICES:
-        stack.processes[name] = _process(name, ["serve", "--only", name], stack.env, folder)
+    stack.crew = crew
+    for name, (service, own) in crew.members.items():
+        stack.processes[name] = _process(name, ["serve", "--only", service], {**stack.env, **own}, folder)
     with _closing(stack):
         yield stack
 
@@ -247,6 +265,11 @@ def _closing(stack: Stack) -> Iterator[None]:
         yield
 
 
+def _place(process: str) -> int:
+    service = process.partition("-")[0]
+    return SERVICES.index(service) if service in SERVICES else 0
+
+
 def _process(name: str, arguments: list[str], env: Mapping[str, str], folder: Path) -> Process:
     return Process(name, [sys.executable, "-m", "deploy.cli.main", *arguments], env, folder / f"{name}.log")
 
@@ -277,7 +300,7 @@ def _settings(folder: Path, upstream: str) -> Path:
     return path
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """This environment without settings that would leak into the stack."""
     named = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LITELLM_BASE_URL", "DATABASE_URL", "DEFAULT_MODEL", "ADMIN_API_KEY")
     return {name: value for name, value in os.environ.items() if not name.startswith("FASTCHAT_") and name not in named}

@@ -25,12 +25,14 @@ def child(name, script):
 first = child("first", sys.argv[2])
 base = child("base", 'trap "echo base >> $1/stopped; exit 0" TERM; echo $$ >> $1/base; while :; do sleep 0.05; done')
 async def ready():
-    return (folder / "first").exists() and (folder / "base").exists()
+    return (folder / "steady").exists() and (folder / "base").exists()
 limits = Limits(start_timeout_s=10, stop_timeout_s=5, restart_first_s=0.01)
 supervisor = Supervisor([[first], [base]], limits, say)
 sys.exit(asyncio.run(supervisor.run(ready, lambda: (folder / "ready").touch())))
 """
-STEADY = 'trap "echo first >> $1/stopped; exit 0" TERM; echo $$ >> $1/first; while :; do sleep 0.05; done'
+STEADY = (
+    'trap "echo first >> $1/stopped; exit 0" TERM; echo $$ >> $1/first; touch $1/steady; while :; do sleep 0.05; done'
+)
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
@@ -82,12 +84,14 @@ def test_starts_a_crashed_child_again(start, tmp_path: Path) -> None:
     assert "first ended (killed by SIGKILL)" in errors
 
 
-def test_gives_up_with_the_code_of_a_child_that_cannot_start(start, tmp_path: Path) -> None:
-    process = start("exit 78")
+@pytest.mark.parametrize(("code", "attempts"), [(2, 1), (78, 3)], ids=["misconfigured", "failing"])
+def test_gives_up_with_the_code_of_a_child_that_cannot_start(start, tmp_path: Path, code: int, attempts: int) -> None:
+    process = start(f"echo $$ >> $1/first; exit {code}")
     _, errors = process.communicate(timeout=10)
-    assert process.returncode == 78
-    assert "first did not start (exit code 78)" in errors
-    assert not psutil.pid_exists(pids(tmp_path, "base")[0]) if pids(tmp_path, "base") else True
+    assert process.returncode == code
+    assert f"first did not start (exit code {code})" in errors
+    assert len(pids(tmp_path, "first")) == attempts
+    assert not any(psutil.pid_exists(pid) for pid in pids(tmp_path, "base"))
 
 
 def test_leaves_no_orphans_when_it_is_killed(start, tmp_path: Path) -> None:
