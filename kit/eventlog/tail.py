@@ -93,7 +93,9 @@ class Tails:
     async def _next(self, key: LogKey, reader: _Reader, position: int, number: int) -> list[Group]:
         """What came after the stream sequence `position`: from the queue if that is gapless, else from the log."""
         try:
-            await asyncio.wait_for(reader.wake.wait(), _SILENCE_S)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
+            async with asyncio.timeout(_SILENCE_S):
+                await reader.wake.wait()
         except TimeoutError:
             return await self._catch_up(key, position, number)
         messages = [message for message in reader.take() if message.sequence > position]
