@@ -25,6 +25,7 @@ trap : TERM INT
 exec 3<&0
 "$@" </dev/null & child=$!
 ( trap '' TERM INT; read -r _ <&3; kill -KILL $child ) >/dev/null 2>&1 & watch=$!
+wait $child; code=$?
 while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
 kill -KILL $watch 2>/dev/null
 exit $code
