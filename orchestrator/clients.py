@@ -31,9 +31,9 @@ class Models:
         self._stub = ModelServiceStub(channel)
         self._health = HealthStub(channel)
 
-    async def stream(self, call: ModelCall, timeout_s: float) -> AsyncIterator[StreamModelResponse]:
+    async def stream(self, call: ModelCall, timeout_s: float, usage_every: int) -> AsyncIterator[StreamModelResponse]:
         """The answer piece by piece. Leaving the iterator early cancels the call."""
-        rpc = self._stub.StreamModel(StreamModelRequest(call=call), timeout=timeout_s)
+        rpc = self._stub.StreamModel(StreamModelRequest(call=call, usage_every_tokens=usage_every), timeout=timeout_s)
         try:
             async for piece in rpc:
                 yield piece

@@ -49,21 +49,6 @@ def legs_of(result: ModelResult, earlier: Sequence[LegUsage]) -> list[LegUsage]:
     return legs if legs[: len(known)] == known else known + legs
 
 
-class UsageReports:
-    """Decides when usage so far is worth an event: about every ``every`` completion tokens. 0: never."""
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._next = every
-
-    def due(self, usage: Usage) -> bool:
-        """Whether this count is to be told."""
-        if not self._every or usage.completion_tokens < self._next:
-            return False
-        self._next = usage.completion_tokens + self._every
-        return True
-
-
 def estimate(call: ModelCall, prompt_tokens: int, completion_tokens: int, outcome: str) -> LegUsage:
     """A leg whose provider never told its usage."""
     usage = Usage(

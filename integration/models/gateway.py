@@ -27,6 +27,7 @@ from integration.models.chain import Chain, Switched
 from integration.models.deployments import Deployment
 from integration.models.governance import Governance, Permit
 from integration.models.messages import to_messages, to_tools
+from integration.models.meter import Meter
 from integration.models.port import Answer, ChatRequest, End, Json, Vectors
 from integration.models.splice import Delivered
 from kit.errors import PlatformError, Reason
@@ -76,15 +77,18 @@ class Gateway:
             request = await self._ready(running, request)
             return await self._answer(running, request)
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[StreamModelResponse, None]:
-        """The answer as it comes, then the result. Closing the generator closes the upstream request."""
+    async def stream(self, call: ModelCall, usage_every: int = 0) -> AsyncGenerator[StreamModelResponse, None]:
+        """The answer as it comes, then the result. Closing the generator closes the upstream request.
+
+        `usage_every`: tell usage so far about every that many completion tokens; 0: only in the result.
+        """
         if call.mode == ModelMode.MODEL_MODE_EMBEDDING:
             raise PlatformError.invalid("call.mode", "Embeddings cannot be streamed.")
         request = prompts.chat_request(call)
         with observed.span("chat", call.model_alias) as span:
             running = await self._begin(call, span)
             request = await self._ready(running, request)
-            async with aclosing(self._pieces(running, request)) as pieces:
+            async with aclosing(self._pieces(running, request, usage_every)) as pieces:
                 async for piece in pieces:
                     yield piece
 
@@ -157,11 +161,16 @@ class Gateway:
             running.output = "\n".join(choice.text for choice in answer.choices)
         return results.of_answer(answer, _answered(chain), running.records, running.latency_s)
 
-    async def _pieces(self, running: _Running, request: ChatRequest) -> AsyncGenerator[StreamModelResponse, None]:
+    async def _pieces(
+        self, running: _Running, request: ChatRequest, usage_every: int
+    ) -> AsyncGenerator[StreamModelResponse, None]:
         chain = running.chain
+        meter = Meter(usage_every, running.call.earlier_legs)
         async with self._settled(running), aclosing(chain.stream(request)) as stream:
             async for news in stream:
                 yield results.status(news) if isinstance(news, Switched) else results.tokens(news)
+                if (reading := meter.reading(chain.legs)) is not None:
+                    yield StreamModelResponse(usage=reading)
         if chain.end is not None:
             result = results.of_end(chain.end, _answered(chain), running.records, running.latency_s)
             yield StreamModelResponse(result=result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from fastchat.common.v1.usage_pb2 import LegUsage
+from fastchat.common.v1.usage_pb2 import LegUsage, Usage
 from integration.models import tokens
 from integration.models.accounting import Prices, usage_of
 from integration.models.deployments import Deployment
@@ -32,14 +32,18 @@ class Leg:
     outcome: str = ""
     billed: bool = True
     """Whether the provider got to work: refused requests and failed connections cost nothing."""
+    chunks: int = 0
+    """Provider chunks with output so far; most providers send a token in each."""
     _parts: list[str] = field(default_factory=list)
-    _reasoned: list[str] = field(default_factory=list)
+    _prompt_tokens: int | None = None
 
     def saw(self, deltas: list[Delta]) -> None:
         """Take note of output, for an estimate should the provider tell no usage."""
         if self.first_output_s is None and deltas:
             self.first_output_s = time.monotonic() - self.started
-        self._parts.extend(delta.tool_name + delta.text for delta in deltas)
+        for delta in deltas:
+            self._parts.append(delta.tool_name + delta.text)
+            self.chunks += delta.merged
 
     def end(self, outcome: str, *, billed: bool = True) -> None:
         """The leg is over. `outcome`: finish reason, or what ended it."""
@@ -62,6 +66,20 @@ class Leg:
         prompt = _estimate(lambda: tokens.count_prompt(target, self.messages, self.tools), repr(self.messages))
         output = "".join(self._parts)
         return Told(prompt, _estimate(lambda: tokens.count_text(target, output), output)), True
+
+    def so_far(self) -> Usage:
+        """What the leg spent until now: a chunk counts as a token, so that nothing is tokenized on the way."""
+        if self._prompt_tokens is None:
+            target = self.deployment.target
+            self._prompt_tokens = _estimate(
+                lambda: tokens.count_prompt(target, self.messages, self.tools), repr(self.messages)
+            )
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self.chunks,
+            total_tokens=self._prompt_tokens + self.chunks,
+            estimated=True,
+        )
 
     def record(self, prices: Prices) -> LegUsage:
         """The leg as it is told to the caller."""

@@ -43,7 +43,8 @@ class ModelServicer(ModelServiceServicer):
 
     async def StreamModel(self, request: StreamModelRequest, context: Context) -> AsyncIterator[StreamModelResponse]:
         """The answer piece by piece. Leaving the call closes the request to the provider."""
-        async with aclosing(self._gateway.stream(_checked(request.call))) as pieces:
+        answer = self._gateway.stream(_checked(request.call), request.usage_every_tokens)
+        async with aclosing(answer) as pieces:
             async for piece in pieces:
                 yield piece
                 if piece.HasField("token"):

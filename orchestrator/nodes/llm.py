@@ -15,7 +15,6 @@ from orchestrator.continuation import Leg, call_for, next_leg
 from orchestrator.nodes.legs import close_leg, open_leg
 from orchestrator.nodes.port import GraphState, RunContext
 from orchestrator.nodes.whole import deltas_of
-from orchestrator.usage import UsageReports
 
 log = get_logger(__name__)
 
@@ -65,8 +64,9 @@ class _Patience:
 
 
 async def _stream(context: RunContext, leg: Leg) -> ModelResult:
-    reports = UsageReports(context.usage_every)
-    async for piece in context.models.stream(call_for(context.call, leg, context.legs), _left(context)):
+    async for piece in context.models.stream(
+        call_for(context.call, leg, context.legs), _left(context), context.usage_every
+    ):
         kind = piece.WhichOneof("piece")
         if kind == "token":
             if (news := leg.accept(piece.token)) is not None:
@@ -74,8 +74,7 @@ async def _stream(context: RunContext, leg: Leg) -> ModelResult:
         elif kind == "status":
             await context.emit(piece.status)
         elif kind == "usage":
-            if reports.due(piece.usage):
-                await context.emit(UsagePayload(usage=piece.usage, context_window=context.context_window))
+            await context.emit(UsagePayload(usage=piece.usage, context_window=context.context_window))
         elif kind == "result":
             leg.finish()
             return piece.result

@@ -17,8 +17,11 @@ Emit = Callable[[Payload], Awaitable[None]]
 class ModelPort(Protocol):
     """The model gateway. Every method raises PlatformError; DEPENDENCY_UNAVAILABLE when it cannot be reached."""
 
-    def stream(self, call: ModelCall, timeout_s: float) -> AsyncIterator[StreamModelResponse]:
-        """The answer piece by piece; closing the iterator cancels the provider's request."""
+    def stream(self, call: ModelCall, timeout_s: float, usage_every: int) -> AsyncIterator[StreamModelResponse]:
+        """The answer piece by piece; closing the iterator cancels the provider's request.
+
+        `usage_every`: usage so far is told about every that many completion tokens; 0: never.
+        """
         ...
 
     async def call(self, call: ModelCall, timeout_s: float) -> ModelResult:

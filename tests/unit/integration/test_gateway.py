@@ -53,6 +53,15 @@ async def test_the_first_token_does_not_wait_for_the_second(gateway: World) -> N
     assert piece.token.deltas[0].text == ANSWER.split(" ")[0]
 
 
+@pytest.mark.req("FR-009")
+async def test_usage_so_far_is_told_when_asked_for(gateway: World) -> None:
+    gateway.upstream.behave("gpt", Behaviour(words=120, delay_ms=1))
+    async with aclosing(gateway.gateway.stream(chat("gpt"), usage_every=50)) as stream:
+        told = [piece.usage async for piece in stream if piece.HasField("usage")]
+    assert [usage.completion_tokens // 50 for usage in told] == [1, 2]
+    assert all(usage.estimated and usage.prompt_tokens > 0 for usage in told)
+
+
 async def test_what_arrives_together_leaves_together(gateway: World) -> None:
     gateway.upstream.behave("gpt", Behaviour(words=400, batch=100))
     heard = await read(gateway, chat("gpt"))

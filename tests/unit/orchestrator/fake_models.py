@@ -42,7 +42,6 @@ class Script:
     tool: bool = False
     reasoning: bool = False
     status: str = ""
-    usage_every: int = 0
     break_after: list[int] = field(default_factory=list)
     """For each call in turn: pieces after which the gateway goes away. Calls beyond the list go through."""
     failure: PlatformError | None = None
@@ -87,7 +86,7 @@ class FakeModels:
     def __init__(self, script: Script) -> None:
         self.script = script
 
-    async def stream(self, call: ModelCall, timeout_s: float) -> AsyncIterator[StreamModelResponse]:
+    async def stream(self, call: ModelCall, timeout_s: float, usage_every: int) -> AsyncIterator[StreamModelResponse]:
         script = self.script
         number = len(script.calls)
         script.calls.append(call)
@@ -95,7 +94,7 @@ class FakeModels:
             raise script.failure
         breaks = script.break_after[number] if number < len(script.break_after) else None
         try:
-            for count, piece in enumerate(self._pieces(call)):
+            for count, piece in enumerate(self._pieces(call, usage_every)):
                 if breaks is not None and count >= breaks:
                     raise away()
                 if number < script.held_calls and script.hold_after is not None and count >= script.hold_after:
@@ -109,7 +108,7 @@ class FakeModels:
             raise
         script.finished += 1
 
-    def _pieces(self, call: ModelCall) -> list[StreamModelResponse]:
+    def _pieces(self, call: ModelCall, usage_every: int) -> list[StreamModelResponse]:
         script = self.script
         text = "".join(script.words)
         rest = text[len(call.continue_from) :] if text.startswith(call.continue_from) else text
@@ -126,7 +125,7 @@ class FakeModels:
                     pieces.append(_token(TokenPayload(deltas=[delta(word, TOOL, choice, **opening)])))
                 else:
                     pieces.append(_token(TokenPayload(deltas=[delta(word, choice=choice)])))
-            if script.usage_every and (index + 1) % script.usage_every == 0:
+            if usage_every and (index + 1) % usage_every == 0:
                 pieces.append(StreamModelResponse(usage=usage_of(index + 1)))
         pieces.append(StreamModelResponse(result=_result(script, call, len(words))))
         return pieces
@@ -167,7 +166,7 @@ class FakeGateway(ModelServiceServicer):
         self.script = script
 
     async def StreamModel(self, request: StreamModelRequest, context: object) -> AsyncIterator[StreamModelResponse]:
-        async with aclosing(FakeModels(self.script).stream(request.call, 60)) as pieces:  # type: ignore[type-var]
+        async with aclosing(FakeModels(self.script).stream(request.call, 60, request.usage_every_tokens)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 yield piece
 

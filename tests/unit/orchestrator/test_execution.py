@@ -94,14 +94,14 @@ async def test_a_whole_answer_takes_one_call_and_one_token_event() -> None:
 
 @pytest.mark.req("FR-009")
 async def test_usage_is_told_about_every_fifty_completion_tokens() -> None:
-    bench = Bench(Script(words=["w "] * 120, usage_every=10), usage_every=50)
+    bench = Bench(Script(words=["w "] * 120), usage_every=50)
     await bench.execution.run()
     on_the_way = [one.usage.completion_tokens for one in bench.payloads[:-2] if isinstance(one, UsagePayload)]
     assert on_the_way == [50, 100]
 
 
 async def test_usage_on_the_way_is_told_only_when_asked_for() -> None:
-    bench = Bench(Script(words=["w "] * 120, usage_every=10))
+    bench = Bench(Script(words=["w "] * 120))
     await bench.execution.run()
     assert sum(isinstance(one, UsagePayload) for one in bench.payloads) == 1
 

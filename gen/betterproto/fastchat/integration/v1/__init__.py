@@ -690,6 +690,11 @@ class StreamModelRequest(betterproto2.Message):
     Required. The call.
     """
 
+    usage_every_tokens: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    Tell usage so far about every that many completion tokens. 0: only in the result.
+    """
+
 
 default_message_pool.register_message("fastchat.integration.v1", "StreamModelRequest", StreamModelRequest)
 
@@ -726,7 +731,7 @@ class StreamModelResponse(betterproto2.Message):
         4, betterproto2.TYPE_MESSAGE, optional=True, group="piece"
     )
     """
-    Usage so far.
+    Usage so far, estimated: a provider tells its own counts at the end.
     """
 
 

@@ -457,6 +457,9 @@ class StreamModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CALL_FIELD_NUMBER: _builtins.int
+    USAGE_EVERY_TOKENS_FIELD_NUMBER: _builtins.int
+    usage_every_tokens: _builtins.int
+    """Tell usage so far about every that many completion tokens. 0: only in the result."""
     @_builtins.property
     def call(self) -> Global___ModelCall:
         """Required. The call."""
@@ -465,10 +468,11 @@ class StreamModelRequest(_message.Message):
         self,
         *,
         call: Global___ModelCall | None = ...,
+        usage_every_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "usage_every_tokens", b"usage_every_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -498,7 +502,7 @@ class StreamModelResponse(_message.Message):
 
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
-        """Usage so far."""
+        """Usage so far, estimated: a provider tells its own counts at the end."""
 
     def __init__(
         self,

@@ -432,6 +432,13 @@ export declare type StreamModelRequest = Message<"fastchat.integration.v1.Stream
    * @generated from field: fastchat.integration.v1.ModelCall call = 1;
    */
   call?: ModelCall | undefined;
+
+  /**
+   * Tell usage so far about every that many completion tokens. 0: only in the result.
+   *
+   * @generated from field: uint32 usage_every_tokens = 2;
+   */
+  usageEveryTokens: number;
 };
 
 /**
@@ -477,7 +484,7 @@ export declare type StreamModelResponse = Message<"fastchat.integration.v1.Strea
     case: "result";
   } | {
     /**
-     * Usage so far.
+     * Usage so far, estimated: a provider tells its own counts at the end.
      *
      * @generated from field: fastchat.common.v1.Usage usage = 4;
      */
