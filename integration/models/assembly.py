@@ -65,11 +65,13 @@ class Models:
 
 
 def warm() -> None:
-    """Make LiteLLM do what it does on its first call: load provider configs, price list and error mapping."""
+    """Make LiteLLM do what it does on its first call: load provider configs, price list and tokenizer."""
     provider.register()
     target = Target("openai", "gpt-4o", "http://127.0.0.1:1/v1", "none", {})
     mapped_params(target, {"temperature": 1.0, "max_tokens": 1, "stop": ["."]})
     litellm.cost_per_token(model="gpt-4o", prompt_tokens=1, completion_tokens=1, custom_llm_provider="openai")
+    # the tokenizer takes half a second and 70 MB; a cancelled call is the wrong moment for that
+    litellm.token_counter(model="gpt-4o", text="hello")
     hello = [{"role": "user", "content": "hello"}]
     with warnings.catch_warnings():
         # pydantic complains of LiteLLM's types while it builds them, once

@@ -7,6 +7,8 @@ off the event loop.
 from __future__ import annotations
 
 import logging
+import sys
+from types import ModuleType
 from typing import Any
 
 import litellm as _litellm
@@ -24,5 +26,23 @@ litellm.num_retries = 0
 for _name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
     # its records hold request bodies; what matters is in our own log, without content
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class _NoMcp:
+    """LiteLLM's proxy may run MCP tools on its own; here tools are the platform's."""
+
+    @staticmethod
+    def should_use_litellm_mcp_gateway(tools: object) -> bool:
+        """Never."""
+        del tools
+        return False
+
+
+# Each call of the Responses API imports this part of LiteLLM's proxy only to ask that, and with it the proxy and
+# libraries that are not installed.
+_NAME = "litellm.responses.mcp.litellm_proxy_mcp_handler"
+_module = ModuleType(_NAME)
+_module.LiteLLM_Proxy_MCP_Handler = _NoMcp  # type: ignore[attr-defined]
+sys.modules.setdefault(_NAME, _module)
 
 __all__ = ["litellm"]
