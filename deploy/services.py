@@ -31,7 +31,7 @@ def builders(names: Iterable[str]) -> dict[str, Any]:
 
 def sections() -> dict[str, Any]:
     """Section name -> settings model, of every service and of the kit. Imports no service, only its config module."""
-    from deploy.allinone.config import AllInOneConfig
+    from deploy.config import AllInOneConfig
     from kit.process import SECTIONS
 
     found: dict[str, Any] = {**SECTIONS, "allinone": AllInOneConfig}
@@ -48,7 +48,7 @@ def configuration(env: Mapping[str, str] | None = None) -> Loaded:
 
 def sketch(env: Mapping[str, str] | None = None) -> Loaded:
     """The same with only the sections checked that the supervisor reads: it must start before others have imported."""
-    from deploy.allinone.config import AllInOneConfig
+    from deploy.config import AllInOneConfig
     from edge.config import EdgeConfig
 
     others = (*SERVICES, "mesh", "bus", "database", "telemetry")

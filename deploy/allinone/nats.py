@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import random
 import shutil
 import signal
 import socket
@@ -15,6 +18,9 @@ from deploy.allinone import children
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
+# Linux gives outgoing connections ports from 32768 on, macOS from 49152 on.
+_PORTS = range(20_000, 32_000)
+_next_port = itertools.count(random.randrange(len(_PORTS)))  # noqa: S311 - no secret
 
 
 class NatsUnavailable(RuntimeError):
@@ -33,12 +39,23 @@ def find_server() -> Path:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that is free now; another one at every call.
+
+    It lies below those that systems give to outgoing connections, one of which may be taken before it is listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number in _next_port:
+        port = _PORTS[number % len(_PORTS)]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as problem:
+                if problem.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            return port
+    raise AssertionError("a count has no end")
 
 
 class NatsServer:

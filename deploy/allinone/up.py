@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.allinone import home as homes
-from deploy.allinone.config import AllInOneConfig
 from deploy.allinone.nats import NatsServer, free_port
 from deploy.allinone.ready import Readiness
 from deploy.allinone.supervisor import Child, Limits, Part, Supervisor, say
+from deploy.config import AllInOneConfig
 from deploy.services import PROCESSES, SERVICES, SUPERVISED
 from edge.config import EdgeConfig
 from kit.config import ConfigError, Loaded

@@ -87,7 +87,7 @@ def test_imports_lean_downwards_inside_a_service(importer: str, imported: str, a
 
 
 def test_a_requirement_needs_a_test_and_a_test_a_requirement() -> None:
-    known = [Requirement("FR-001", "one", False), Requirement("FR-002", "two", True), Requirement("FR-003", "", False)]
+    known = [Requirement("FR-001", "one"), Requirement("FR-002", "two", later=True), Requirement("FR-003", "")]
     shown = {"FR-002": ["t.py::early"], "FR-003": ["t.py::fine"], "FR-999": ["t.py::wrong"]}
     assert [line.split(":")[0] for line in requirements.problems(known, shown)] == ["FR-999", "FR-001", "FR-002"]
 

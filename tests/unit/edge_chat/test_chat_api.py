@@ -231,7 +231,7 @@ async def test_a_request_that_fails_leaves_the_thread_as_it_was(site: Make, thre
     assert (await threads.get(PRINCIPAL, thread.id)).active_run_id == ""
 
 
-@pytest.mark.req("PR-024")
+@pytest.mark.req("FR-018")
 async def test_a_durable_stream_goes_on_at_another_replica(
     site: Make, threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:

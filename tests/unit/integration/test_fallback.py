@@ -16,7 +16,7 @@ from tests.support.upstream_answers import text_for
 from tests.unit.integration.test_gateway import tool
 from tests.unit.integration.world import Heard, World, chat, read
 
-pytestmark = [pytest.mark.req("PR-005"), pytest.mark.req("NFR-003")]
+pytestmark = [pytest.mark.req("PR-005")]
 
 WORDS = 8
 ANSWER = text_for([{"role": "user", "content": "Hello"}], WORDS)

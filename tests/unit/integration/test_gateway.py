@@ -317,6 +317,7 @@ async def test_models_are_listed_with_their_limits(gateway: World) -> None:
     assert list(listed["offline"].modes) == [ModelMode.MODEL_MODE_CHAT, EMBEDDING]
 
 
+@pytest.mark.req("FR-012")
 async def test_tokens_are_counted_offline(gateway: World) -> None:
     gateway.model("known", litellm={"model": "openai/gpt-4o"})
     request = CountTokensRequest(tenant_id=TENANT, model_alias="known", messages=chat("known").messages)

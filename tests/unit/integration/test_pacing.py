@@ -15,7 +15,7 @@ class Clock:
         return self.seconds
 
 
-@pytest.mark.req("PR-031")
+@pytest.mark.req("PR-033")
 def test_nobody_waits_below_the_limit() -> None:
     clock = Clock()
     pacer = Pacer(100, clock)
@@ -24,7 +24,7 @@ def test_nobody_waits_below_the_limit() -> None:
         clock.seconds += 0.01
 
 
-@pytest.mark.req("PR-031")
+@pytest.mark.req("PR-033")
 def test_turns_above_the_limit_are_an_interval_apart() -> None:
     pacer = Pacer(100, Clock())
     waits = [pacer.reserve() for _ in range(20)]
@@ -32,7 +32,7 @@ def test_turns_above_the_limit_are_an_interval_apart() -> None:
     assert waits[5:] == pytest.approx([0.01 * i for i in range(1, 16)])
 
 
-@pytest.mark.req("PR-031")
+@pytest.mark.req("PR-033")
 def test_a_quiet_while_is_not_saved_up() -> None:
     clock = Clock()
     pacer = Pacer(100, clock)
