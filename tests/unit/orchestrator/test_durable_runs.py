@@ -6,15 +6,15 @@ import asyncio
 
 import orjson
 import pytest
+
 from fastchat.common.v1.event_pb2 import RunOutcome
 from fastchat.orchestrator.v1.run_service_pb2 import RunStatus
-
 from kit.errors import PlatformError, Reason
 from kit.ids import new_uuid
 from kit.jobs import Job, JobQueue
 from tests.unit.orchestrator.fake_models import ANSWER, WORDS
 from tests.unit.orchestrator.samples import start_request
-from tests.unit.orchestrator.world import World, collect, sequences, text_of, until
+from tests.unit.orchestrator.world import Replica, World, collect, ended, queued, sequences, text_of, until
 
 pytestmark = pytest.mark.req("FR-018")
 
@@ -23,13 +23,6 @@ async def refused(awaitable: object) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
         await awaitable  # type: ignore[misc]
     return caught.value
-
-
-async def ended(replica: object, run_id: str) -> object:
-    async with asyncio.timeout(10):
-        while not (run := await replica.get(run_id)).HasField("end_time"):  # type: ignore[attr-defined]
-            await asyncio.sleep(0.02)
-    return run
 
 
 async def test_a_durable_run_is_logged_told_and_ended_in_sql(world: World) -> None:
@@ -70,10 +63,11 @@ async def test_readers_of_all_replicas_see_the_same_while_it_runs(world: World) 
     assert all(one == seen[0] for one in seen)
 
 
-async def until_readers(replica: object, run_id: str, count: int) -> None:
-    async with asyncio.timeout(10):
-        while (await replica.get(run_id)).readers != count:  # type: ignore[attr-defined]
-            await asyncio.sleep(0.02)
+async def until_readers(replica: Replica, run_id: str, count: int) -> None:
+    async def that_many() -> bool:
+        return (await replica.get(run_id)).readers == count
+
+    await until(that_many)
 
 
 async def test_a_reader_on_a_replica_that_does_not_execute_gets_what_comes_live(world: World) -> None:
@@ -189,9 +183,7 @@ async def test_a_run_cancelled_while_it_waits_for_a_replica_never_calls_the_mode
     idle = await world.replica(working=False)
     request = start_request(durable=True)
     reading = asyncio.ensure_future(collect(idle.start(request)))
-    async with asyncio.timeout(5):
-        while not (await idle.list()).runs:
-            await asyncio.sleep(0.01)
+    await queued(idle)
     await idle.cancel(request.run_id)
     await world.replica()
     events = await reading

@@ -6,9 +6,9 @@ import asyncio
 import time
 
 import pytest
+
 from fastchat.common.v1.event_pb2 import RunOutcome
 from fastchat.common.v1.principal_pb2 import Principal
-
 from kit.errors import PlatformError, Reason
 from kit.principal import acting_as
 from tests.unit.orchestrator.fake_models import ANSWER, WORDS

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from fastchat.common.v1.event_pb2 import RunOutcome
 from fastchat.integration.v1.model_service_pb2 import ModelOptions
 from fastchat.orchestrator.v1.run_service_pb2 import RunStatus
-
 from kit.bus import Delivery
 from kit.errors import PlatformError, Reason
 from kit.eventlog import EventLog, LogKey
 from tests.unit.orchestrator.fake_models import ANSWER, WORDS
 from tests.unit.orchestrator.samples import call, start_request
-from tests.unit.orchestrator.test_durable_runs import ended
-from tests.unit.orchestrator.world import FAST, Replica, World, collect, sequences, text_of
+from tests.unit.orchestrator.world import FAST, Replica, World, collect, ended, sequences, text_of, until
 
 pytestmark = [pytest.mark.req("PR-024"), pytest.mark.req("PR-034")]
 
@@ -69,8 +68,7 @@ async def test_a_zombie_is_fenced_and_none_of_its_tokens_is_seen(world: World, m
     await world.script.held.wait()
     stand_still(zombie, mute)
     other = await world.replica()
-    while len(world.script.calls) < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(world.script.calls) == 2)
     world.script.words = ["WRONG "] * 30
     world.script.release.set()
     events = await reading
@@ -91,9 +89,7 @@ async def test_a_silent_zombie_lets_go_without_touching_sql(world: World, mute: 
     events = await collect(other.attach(request.run_id))
     before = await ended(other, request.run_id)
     world.script.release.set()
-    async with asyncio.timeout(5):
-        while zombie.executor.busy:
-            await asyncio.sleep(0.01)
+    await until(lambda: not zombie.executor.busy)
     assert await other.get(request.run_id) == before
     assert text_of(events) == ANSWER
 
@@ -190,8 +186,7 @@ async def test_a_run_that_kills_its_replicas_ends_interrupted(world: World, mute
     request = start_request(durable=True)
     await replicas[0].begin(request)
     for deliveries in (1, 2):
-        while len(world.script.calls) < deliveries:
-            await asyncio.sleep(0.01)
+        await until(lambda calls=deliveries: len(world.script.calls) >= calls)  # type: ignore[misc]
         stand_still(replicas[-1], mute)
         replicas.append(await world.replica(config))
     events = await collect(replicas[-1].attach(request.run_id))
@@ -206,9 +201,12 @@ async def test_a_run_whose_log_was_lost_ends_interrupted(world: World, mute: set
     request = start_request(durable=True)
     await first.begin(request)
     await world.script.held.wait()
-    async with asyncio.timeout(5):
-        while (await first.store.get("t1", request.run_id)).logged_sequence < 2:  # type: ignore[union-attr]
-            await asyncio.sleep(0.02)
+
+    async def noted() -> bool:
+        row = await first.store.get("t1", request.run_id)
+        return row is not None and row.logged_sequence >= 2
+
+    await until(noted)
     stand_still(first, mute)
     log = await EventLog(first.bus, world.keyring).open()
     await log.purge(LogKey("t1", request.run_id))
@@ -225,14 +223,8 @@ async def test_a_run_whose_job_was_lost_gets_another(world: World) -> None:
     idle = await world.replica(working=False)
     request = start_request(durable=True)
     reading = asyncio.ensure_future(collect(idle.start(request)))
-    async with asyncio.timeout(5):
-        while not (await idle.list()).runs:
-            await asyncio.sleep(0.01)
-        while await idle.jobs.depth() != 1:
-            await asyncio.sleep(0.01)
+    await until(lambda: idle.jobs.pending(f"t1/{request.run_id}"))
     await idle.bus.purge("FC_JOBS", "fc.job.runs.>")
-    async with asyncio.timeout(10):
-        while not await idle.sweeper.revive():
-            await asyncio.sleep(0.1)
+    await until(idle.sweeper.revive)
     await world.replica()
     assert text_of(await reading) == ANSWER

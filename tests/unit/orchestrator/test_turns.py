@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from fastchat.common.v1.event_pb2 import RunOutcome
 from fastchat.orchestrator.v1.run_service_pb2 import OnDisconnect
-
 from kit.errors import PlatformError, Reason
 from tests.unit.orchestrator.fake_models import ANSWER
 from tests.unit.orchestrator.samples import start_request

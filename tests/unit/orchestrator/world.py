@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import orjson
+
 from fastchat.common.v1.event_pb2 import RunEvent
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.control.v1.settings_service_pb2 import Resource, ResourceKind, WatchSettingsResponse
@@ -23,7 +25,6 @@ from fastchat.orchestrator.v1.run_service_pb2 import (
     StartRunRequest,
 )
 from fastchat.orchestrator.v1.run_service_pb2_grpc import RunServiceStub
-
 from kit.bus import Bus, BusConfig
 from kit.channel import calling, open_channel
 from kit.config import load
@@ -229,10 +230,34 @@ async def world(home: Path, nats_url: str, database_url: str, script: Script) ->
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Waits until a condition holds."""
+    """Waits until a condition, plain or awaitable, holds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not await _value(condition):  # noqa: ASYNC110  # what other processes and tasks do has no event
             await asyncio.sleep(0.01)
+
+
+async def _value(condition: Callable[[], object]) -> object:
+    value = condition()
+    return await value if inspect.isawaitable(value) else value
+
+
+async def ended(replica: Replica, run_id: str, tenant_id: str = "t1") -> Run:
+    """The run, once SQL knows its end."""
+
+    async def has_ended() -> bool:
+        return (await replica.get(run_id, tenant_id)).HasField("end_time")
+
+    await until(has_ended)
+    return await replica.get(run_id, tenant_id)
+
+
+async def queued(replica: Replica) -> None:
+    """Waits until some run has been accepted."""
+
+    async def any_run() -> bool:
+        return bool((await replica.list()).runs)
+
+    await until(any_run)
 
 
 async def collect(events: AsyncIterator[RunEvent]) -> list[RunEvent]:
