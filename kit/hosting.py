@@ -62,6 +62,8 @@ class Hosting:
 
     mesh: Mesh
     stack: AsyncExitStack
+    expected: int = 1
+    """How many services will run here: before the last one is up, the process is not ready."""
     hosted: list[Hosted] = field(default_factory=list)
 
     async def host(self, name: str, build: Build) -> Hosted:
@@ -130,7 +132,8 @@ class Hosting:
             }
             for hosted in self.hosted
         }
-        ready = all(hosted.service.health.ready for hosted in self.hosted)
+        up = len(self.hosted) >= self.expected
+        ready = up and all(hosted.service.health.ready for hosted in self.hosted)
         return ready, {"status": "ok" if ready else "unavailable", "services": services}
 
     def _remember(self, name: str, address: str) -> None:

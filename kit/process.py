@@ -123,7 +123,7 @@ async def _start(stack: AsyncExitStack, builders: Mapping[str, Build], loaded: L
     stack.push_async_callback(bus.close)
     mesh = open_mesh(loaded, home, bus)
     stack.push_async_callback(mesh.close)
-    hosting = Hosting(mesh, stack)
+    hosting = Hosting(mesh, stack, expected=len(builders))
     if config.metrics_port:
         await stack.enter_async_context(serve_metrics(config.metrics_host, config.metrics_port, hosting.report))
     for name, build in builders.items():

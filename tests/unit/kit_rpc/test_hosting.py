@@ -99,6 +99,15 @@ async def test_ready_waits_for_every_service(hosting: Hosting) -> None:
     assert hosting.report()[0] is True
 
 
+async def test_a_process_whose_services_are_not_all_up_is_not_ready(hosting: Hosting) -> None:
+    hosting.expected = 2
+    assert hosting.report()[0] is False
+    await hosting.host("inner", builder(Script(), []))
+    assert hosting.report()[0] is False
+    await hosting.host("outer", builder(Script(), []))
+    assert hosting.report()[0] is True
+
+
 async def test_report_tells_what_still_works(hosting: Hosting) -> None:
     health = Health()
     await hosting.host("inner", builder(Script(), [], health))
