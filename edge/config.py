@@ -79,7 +79,7 @@ class EdgeConfig(Section):
     timeouts: TimeoutConfig = TimeoutConfig()
     auth: AuthConfig = AuthConfig()
     partner: PartnerConfig = PartnerConfig()
-    metrics: bool = Field(True, description="Serve /metrics on this port too, without a key.")
+    metrics: bool = Field(True, description="Serve /metrics on this port too, without a key and without tenants.")
     docs: bool = Field(True, description="Serve /docs and /openapi.json.")
     keepalive_s: float = Field(15.0, gt=0, description="Silence on a stream after which a `: ping` is sent, seconds.")
     settings_wait_s: float = Field(1.0, gt=0, description="How long an admin write waits to be in force here, seconds.")

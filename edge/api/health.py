@@ -84,6 +84,7 @@ def router(deps: EdgeDeps) -> APIRouter:
 
         @routes.get("/metrics", response_model=None, summary="Metrics in Prometheus' text format")
         async def exposition() -> Response:
-            return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+            # Anybody may read this port; who the tenants are is told on the metrics port of the process only.
+            return Response(metrics.exposition(tenants=False), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes

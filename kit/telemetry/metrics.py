@@ -18,7 +18,11 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
+from kit.telemetry.merged import Without
+
 OTHER = "other"
+TENANT = "tenant"
+"""Name of the label that only `tenant_label` may fill."""
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 registry = CollectorRegistry(auto_describe=True)
@@ -48,9 +52,9 @@ def histogram(
     )
 
 
-def exposition() -> bytes:
-    """The registry in Prometheus' text format."""
-    return generate_latest(registry)
+def exposition(*, tenants: bool = True) -> bytes:
+    """The registry in Prometheus' text format; without `tenants`, added up over them."""
+    return generate_latest(registry if tenants else Without(registry, TENANT))
 
 
 class TenantLabels:

@@ -134,6 +134,22 @@ def test_trace_travels_through_jobs(exporter: InMemorySpanExporter) -> None:
     assert current_trace_id() == ""
 
 
+def test_public_metrics_are_added_up_over_tenants() -> None:
+    counted = metrics.counter("test_untold_total", "Counted.", ("route", "tenant"))
+    counted.labels("/a", "acme").inc(2)
+    counted.labels("/a", "beta").inc(3)
+    timed = metrics.histogram("test_untold_seconds", "Timed.", ("tenant",), buckets=(1.0,))
+    timed.labels("acme").observe(0.5)
+    timed.labels("beta").observe(2)
+    told = metrics.exposition(tenants=False).decode()
+    assert 'tenant="' not in told
+    assert 'test_untold_total{route="/a"} 5.0' in told
+    assert 'test_untold_seconds_bucket{le="1.0"} 1.0' in told
+    assert 'test_untold_seconds_bucket{le="+Inf"} 2.0' in told
+    assert "test_untold_seconds_sum 2.5" in told
+    assert 'tenant="acme"' in metrics.exposition().decode()
+
+
 def test_tenant_is_a_label_only_up_to_the_limit() -> None:
     label = metrics.TenantLabels(limit=2)
     assert [label(tenant) for tenant in ("a", "b", "c", "a", "", "d")] == ["a", "b", "other", "a", "other", "other"]
