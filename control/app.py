@@ -134,7 +134,7 @@ def _registrations(config: ControlConfig, mesh: Mesh, parts: _Parts, database: D
     settings = SettingsServicer(Settings(changes, access), parts.feed, Acknowledgements(config.max_watchers), access)
     tenant = TenantServicer(tenants.Tenants(changes, access))
     keys, models = ApiKeyServicer(ApiKeys(changes, access)), ModelRegistryServicer(registry)
-    policies, audit = PolicyServicer(Policies(changes, access)), AuditServicer(parts.audit)
+    policies, audit = PolicyServicer(Policies(changes, access, parts.cache.wait_for)), AuditServicer(parts.audit)
     scope = ControlScopeServicer(database, changes, access)
     return [
         lambda server: tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenant, server),

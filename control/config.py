@@ -18,7 +18,7 @@ class ControlConfig(Section):
     """How often the settings file is looked at."""
     max_watchers: int = Field(default=500, ge=1)
     """Watchers served at once."""
-    tombstones_s: float = Field(default=7 * 86_400.0, ge=60)
+    tombstones_s: float = Field(default=7 * 86_400.0, gt=0)
     """How long removed resources are told one by one; a watcher that was away for longer gets a snapshot."""
     audit_workers: int = Field(default=2, ge=1, le=16)
     """Batches of audit events stored at once."""

@@ -201,5 +201,5 @@ def _shown(told: ResourceRow, made: ModelRow | None, reader: Principal) -> Shown
         told.origin,
         told.revision,
         made.created_at if made else None,
-        told.updated_at,
+        made.updated_at if made else told.updated_at,
     )

@@ -85,8 +85,10 @@ class Feed:
         unsubscribe = await self._subscribe()
         try:
             while True:
+                # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._nudged.wait(), self._config.poll_s)
+                    async with asyncio.timeout(self._config.poll_s):
+                        await self._nudged.wait()
                 self._nudged.clear()
                 if unsubscribe is None:
                     unsubscribe = await self._subscribe()
@@ -174,7 +176,8 @@ class Feed:
         if self._head.revision > sent or self._closed:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(moved.wait(), self._config.heartbeat_s)
+            async with asyncio.timeout(self._config.heartbeat_s):
+                await moved.wait()
 
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Final
 
@@ -27,11 +28,15 @@ def built_in_text() -> str:
 
 
 class Policies:
-    """Every write answers with the row and the revision of the change. `owner` "" is the platform."""
+    """Every write answers with the row and the revision of the change. `owner` "" is the platform.
 
-    def __init__(self, changes: Changes, access: Access) -> None:
+    `applied` waits (a bounded time) until this control decides by a revision, so that its answer means "in force here".
+    """
+
+    def __init__(self, changes: Changes, access: Access, applied: Callable[[int], Awaitable[object]]) -> None:
         self._changes = changes
         self._access = access
+        self._applied = applied
 
     async def create(self, wanted: PolicyRow) -> tuple[PolicyRow, int]:
         """Add a bundle."""
@@ -49,6 +54,7 @@ class Policies:
             await _tell(change, wanted)
             await change.unit.add(wanted)
             await change.audit("policy.create", "policy", name, owner, {"rules": rule_ids, "enabled": wanted.enabled})
+        await self._applied(change.revision)
         return wanted, change.revision
 
     async def get(self, owner: str, name: str) -> PolicyRow:
@@ -87,6 +93,7 @@ class Policies:
             row.updated_at = utc_now()
             await _tell(change, row)
             await change.audit("policy.update", "policy", name, owner, {"rules": rule_ids, "enabled": row.enabled})
+        await self._applied(change.revision)
         return row, change.revision
 
     async def delete(self, owner: str, name: str, etag: str) -> int:
@@ -99,6 +106,7 @@ class Policies:
             await change.tell(_KIND, owner, name, None)
             await change.unit.delete(row)
             await change.audit("policy.delete", "policy", name, owner)
+        await self._applied(change.revision)
         return change.revision
 
 

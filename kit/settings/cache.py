@@ -93,7 +93,8 @@ class SettingsCache:
         waiter = (revision, reached)
         self._waiters.append(waiter)
         try:
-            await asyncio.wait_for(reached, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await reached
         except TimeoutError:
             return False
         finally:

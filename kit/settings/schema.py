@@ -6,7 +6,7 @@ a later layer can only take away. All others are preferences: the last layer tha
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 
 from kit.config import Section
 
@@ -16,6 +16,11 @@ class Narrow:
 
 
 Limit = Annotated[int | None, Field(ge=0), Narrow()]
+
+
+def _off(value: Any) -> Any:
+    """YAML reads a bare `off` as False."""
+    return "off" if value is False else value
 
 
 class Limits(Section):
@@ -42,7 +47,7 @@ class Preferences(Section):
 
     default_model: str = ""
     """Alias used where a request names none; empty: the request must."""
-    events: Literal["named", "envelope", "off"] = "named"
+    events: Annotated[Literal["named", "envelope", "off"], BeforeValidator(_off)] = "named"
     """How status and usage frames are sent."""
     include_status: bool = True
     """Whether status frames are sent where the request does not say."""

@@ -81,7 +81,8 @@ async def _subscribe(
         call = SettingsServiceStub(channel).WatchSettings(requests())
         try:
             while True:
-                batch = await asyncio.wait_for(call.read(), _SILENCE_S)
+                async with asyncio.timeout(_SILENCE_S):
+                    batch = await call.read()
                 if not isinstance(batch, WatchSettingsResponse):
                     return  # end of stream: control is going down
                 if cache.apply(batch):
@@ -114,7 +115,9 @@ class _Keeper:
         """Run until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._dirty.wait(), _RENEW_S)
+                # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
+                async with asyncio.timeout(_RENEW_S):
+                    await self._dirty.wait()
             except TimeoutError:
                 if self._cache.revision == 0:
                     continue

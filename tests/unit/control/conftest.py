@@ -21,3 +21,10 @@ async def control(tmp_path: Path, database_url: str) -> AsyncIterator[Control]:
     """A control just started for the first time."""
     async with serving(tmp_path / "home", url=database_url) as running:
         yield running
+
+
+@pytest.fixture
+async def sqlite_control(tmp_path: Path) -> AsyncIterator[Control]:
+    """The same on SQLite alone, for what no engine has a part in."""
+    async with serving(tmp_path / "home") as running:
+        yield running

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from control.app import build
 from control.config import ControlConfig
@@ -160,10 +161,8 @@ async def watching(control: Control, watch: Callable[..., Any], cache: SettingsC
 @contextmanager
 def refused(reason: Any, **metadata: str) -> Iterator[None]:
     """The block ends with that PlatformError."""
-    try:
+    with pytest.raises(PlatformError) as caught:
         yield
-    except PlatformError as error:
-        assert error.reason is reason, repr(error)
-        assert {key: error.metadata.get(key) for key in metadata} == metadata
-        return
-    raise AssertionError(f"nothing was refused with {reason.name}")
+    error = caught.value
+    assert error.reason is reason, repr(error)
+    assert {key: error.metadata.get(key) for key in metadata} == metadata

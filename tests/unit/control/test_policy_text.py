@@ -22,7 +22,7 @@ def test_rules_are_told_by_their_ids() -> None:
     ("cedar", "line", "message"),
     [
         ('@id("a")\npermit (principal action, resource);', 2, "Not Cedar: unexpected token"),
-        (f"{_RULE}\n\n// so\n@id(\"b\")\nforbid (\n  principal,\n  action resource);", 7, "Not Cedar"),
+        (f'{_RULE}\n\n// so\n@id("b")\nforbid (\n  principal,\n  action resource);', 7, "Not Cedar"),
         ('@id("a")\npermit (principal, action, resource)\nwhen { principal.x = 3 };', 3, "not a valid operator"),
         ('@id("a") permit (principal, action, resource)', 1, "unexpected end of input"),
         (f"{_RULE}\npermit (principal, action, resource);", 2, "lacks its @id"),

@@ -65,9 +65,9 @@ async def test_the_default_tenant_stays(control: Control) -> None:
         (pb.CreateTenantRequest(id="acme", name="a\x00b"), "name"),
     ],
 )
-async def test_a_wrong_field_is_named(control: Control, request_: pb.CreateTenantRequest, field: str) -> None:
+async def test_a_wrong_field_is_named(sqlite_control: Control, request_: pb.CreateTenantRequest, field: str) -> None:
     with refused(Reason.INVALID_ARGUMENT, field=field):
-        await control.acting().tenants.CreateTenant(request_)
+        await sqlite_control.acting().tenants.CreateTenant(request_)
 
 
 async def test_tenants_are_listed_by_pages_in_order_of_id(control: Control) -> None:
