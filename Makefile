@@ -42,9 +42,12 @@ bench: setup-dev ## Measure against a mock upstream, beside the alternatives
 requirements: setup-dev ## Rewrite docs/requirements.md from the marks of the tests
 	$(BIN)/python -m deploy.checks --write-requirements
 
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+
 lock: $(VENV)/.uv ## Resolve the dependencies anew into the lock files
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml --group dev -o requirements-dev.lock
+	$(COMPILE) --upgrade pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 
 setup: $(VENV)/.run ## Install what running needs
 
