@@ -59,17 +59,22 @@ def _away(url: str) -> list[str]:
     return down or ([] if ready else ["edge"])
 
 
-async def serves(target: str, service: str = "") -> bool:
-    """Whether the gRPC server at ``target`` reports SERVING."""
+async def serves(target: str) -> bool:
+    """Whether the gRPC server at ``target`` (without TLS) reports SERVING."""
     import grpc.aio  # after the children were started: they need the time more
+
+    async with grpc.aio.insecure_channel(target) as channel:
+        return await serving(channel)
+
+
+async def serving(channel: Any) -> bool:
+    """Whether the gRPC server behind the channel reports SERVING."""
+    import grpc.aio
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with contextlib.suppress(grpc.aio.AioRpcError):
-        async with grpc.aio.insecure_channel(target) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest(service=service)
-            answer = await stub.Check(request, timeout=TIMEOUT_S)
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
     return False
 
 

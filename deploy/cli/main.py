@@ -85,9 +85,13 @@ def migrate() -> None:
 def probe(service: Annotated[str, typer.Argument(help="Service of this container.")]) -> None:
     """Exit with 0 when the service here is ready to work, for a container's health check."""
     from deploy.cli.probing import ready
+    from kit.config import ConfigError
 
-    if not asyncio.run(ready(service)):
-        fail(f"{service} is not ready", FAILED)
+    try:
+        if not asyncio.run(ready(service)):
+            fail(f"{service} is not ready", FAILED)
+    except ConfigError as problem:
+        fail(str(problem), WRONG)
 
 
 if __name__ == "__main__":

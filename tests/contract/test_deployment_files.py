@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from deploy.codegen.generate import ROOT
+from deploy.services import configuration
+from kit.mesh import MeshConfig
 
 SERVICES = ("edge", "orchestrator", "knowledge", "memory", "integration", "control")
 COMPOSE = ROOT / "deploy" / "compose"
@@ -32,6 +34,15 @@ def test_each_service_runs_alone_from_the_one_image(compose: dict[str, Any], ser
     assert entry["healthcheck"]["test"] == ["CMD", "fastchat", "probe", service]
     assert entry["environment"][f"FASTCHAT_MESH__ADDRESSES__{service.upper()}"] == f"dns:///{service}:7000"
     assert entry["environment"]["FASTCHAT_DATABASE__URL"].startswith("postgresql://")
+
+
+@pytest.mark.req("FR-032")
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_settings_of_each_service_are_accepted(compose: dict[str, Any], service: str) -> None:
+    environment = {name: str(value) for name, value in compose["services"][service]["environment"].items()}
+    mesh = configuration(environment).section("mesh", MeshConfig)
+    assert mesh.bind_of(service) == "0.0.0.0:7000"
+    assert mesh.addresses[service] == f"dns:///{service}:7000"
 
 
 @pytest.mark.req("FR-032")
