@@ -62,6 +62,18 @@ class Outcome:
     unserved: dict[str, str] = field(default_factory=dict)
     """Code of the rpcs that are not served."""
 
+    def changes(self) -> list[str]:
+        """What is not as it was."""
+        return list(_changes("", self.before, self.after))
+
+
+def _changes(path: str, before: Any, after: Any) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in before.keys() | after.keys():
+            yield from _changes(f"{path} / {name}", before.get(name), after.get(name))
+    elif before != after:
+        yield f"{path}: {before} -> {after}"
+
 
 def swept_routes(stack: Stack, pair: Pair) -> Outcome:
     """Sweep every route."""
@@ -119,7 +131,8 @@ def everything(stack: Stack, targets: dict[str, str], tenant: Tenant) -> dict[st
 def _still(row_json: str) -> dict[str, Any]:
     """The row without what a running run changes by itself."""
     row: dict[str, Any] = json.loads(row_json)
-    row.pop("touched_at", None)
+    for name in ("touched_at", "logged_sequence"):
+        row.pop(name, None)
     return row
 
 
