@@ -1,7 +1,8 @@
 """A model entry: the schema of the settings file's `models` and of the registry, and its secrets.
 
 What integration receives as the body of a MODEL resource is exactly this document (only what was told), with literal
-secrets sealed for the owner ("sealed:...") and "env:NAME" references as they are, plus `origin`.
+secrets sealed for the owner ("sealed:...") and "env:NAME" references as they are, plus `origin` and, from the registry,
+`created` (Unix seconds).
 """
 
 from __future__ import annotations
@@ -27,6 +28,24 @@ _SECRET = re.compile(r"(^|_)(api_key|key|secret|password|token|credentials?|auth
 # Mappings of which every value is a secret until shown to be a reference.
 _SECRET_MAPS: Final = frozenset({"extra_headers", "headers", "default_headers"})
 _REFERENCE_NAME = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
+
+TENANT_PARAMETERS: Final = frozenset(
+    {
+        "model",
+        "api_base",
+        "api_key",
+        "api_version",
+        "organization",
+        "custom_llm_provider",
+        "extra_headers",
+        "allowed_openai_params",
+        "input_cost_per_token",
+        "output_cost_per_token",
+    }
+)
+"""All that an entry of a tenant may tell LiteLLM: nothing that reads the platform's files or environment."""
+# Providers that would log in as the platform itself when given no key.
+_AMBIENT: Final = ("bedrock", "sagemaker", "vertex_ai", "azure_ad", "sap", "watsonx")
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -130,9 +149,22 @@ def problem_text(detail: Any) -> str:
     return str(detail["msg"]).removeprefix("Value error, ")
 
 
-def has_reference(document: Mapping[str, Any]) -> bool:
-    """Whether some parameter refers to an environment variable of the platform."""
-    return any(text.startswith(REFERENCE) for text in _texts(document.get("litellm", {})))
+def require_tenants(entry: Entry) -> None:
+    """INVALID_ARGUMENT for what only entries of the platform may tell LiteLLM.
+
+    References and ambient credentials are the platform's, and a tenant could send them to a server of its own.
+    integration.models.entries refuses the same when it is called.
+    """
+    for name, value in entry.litellm.items():
+        if name not in TENANT_PARAMETERS:
+            raise PlatformError.invalid(f"litellm.{name}", "Only entries of the platform may tell this.")
+        if any(text.startswith(REFERENCE) for text in _texts(value)):
+            message = "Only entries of the platform may refer to the environment; send the secret itself."
+            raise PlatformError.invalid(f"litellm.{name}", message)
+    provider = str(entry.litellm.get("custom_llm_provider") or entry.litellm["model"]).partition("/")[0]
+    if provider.startswith(_AMBIENT):
+        message = f"Only entries of the platform may use the provider {provider}, which can log in as the platform."
+        raise PlatformError.invalid("litellm.model", message)
 
 
 def sealed(

@@ -58,9 +58,10 @@ class Registry:
 
     async def create(self, owner: str, document: Mapping[str, Any]) -> tuple[Shown, int]:
         """Add an alias."""
-        principal = await self._access.write(_RESOURCE, owner)
+        await self._access.write(_RESOURCE, owner)
         entry = entries.parse(document)
-        _require_may_refer(principal, document)
+        if owner:
+            entries.require_tenants(entry)
         await self._check_fallbacks(owner, entry)
         async with self._changes.open(owner) as change:
             if owner:
@@ -98,11 +99,12 @@ class Registry:
 
     async def update(self, owner: str, alias: str, document: Mapping[str, Any], etag: str) -> tuple[Shown, int]:
         """Replace an entry. A secret sent masked keeps its value."""
-        principal = await self._access.write(_RESOURCE, owner, alias)
+        await self._access.write(_RESOURCE, owner, alias)
         entry = entries.parse(document)
         if entry.alias != alias:
             raise PlatformError.invalid("alias", "An entry cannot be renamed; make another.")
-        _require_may_refer(principal, document)
+        if owner:
+            entries.require_tenants(entry)
         await self._check_fallbacks(owner, entry)
         async with self._changes.open(owner) as change:
             row = await _require_entry(change.unit, owner, alias)
@@ -149,7 +151,7 @@ async def _told(unit: Unit, owner: str, alias: str) -> ResourceRow | None:
 
 
 async def _tell(change: Change, row: ModelRow) -> None:
-    body = {**row.entry, "origin": REGISTRY}
+    body = {**row.entry, "origin": REGISTRY, "created": int(row.created_at.timestamp())}
     row.revision = await change.tell(MODEL, row.tenant_id, row.alias, body)
 
 
@@ -163,13 +165,6 @@ async def _require_entry(unit: Unit, owner: str, alias: str) -> ModelRow:
         raise PlatformError.not_found(_RESOURCE, alias)
     message = f"This entry comes from the {told.origin} and is read-only here."
     raise PlatformError(Reason.CONFLICT, message, resource=_RESOURCE, id=alias)
-
-
-def _require_may_refer(principal: Principal, document: Mapping[str, Any]) -> None:
-    """The platform's environment holds the platform's secrets: a tenant must not send them to an address of its own."""
-    if entries.has_reference(document) and not is_platform(principal):
-        message = 'Only who has the scope "platform" can refer to environment variables; send the secret itself.'
-        raise PlatformError(Reason.MISSING_SCOPE, message, scope="platform", field="litellm")
 
 
 def _details(entry: entries.Entry) -> dict[str, Any]:
@@ -190,7 +185,8 @@ def _own(row: ModelRow) -> Shown:
 
 def _shown(told: ResourceRow, made: ModelRow | None, reader: Principal) -> Shown:
     document = entries.masked(orjson.loads(told.body))
-    document.pop("origin", None)
+    for told_beside in ("origin", "created"):
+        document.pop(told_beside, None)
     if not told.tenant_id and not is_platform(reader):
         # What the platform calls, and how, is not its tenants' to know.
         document["litellm"] = {"model": document["litellm"]["model"]}

@@ -120,11 +120,24 @@ async def test_a_tenant_has_entries_of_its_own_and_sees_little_of_the_platforms(
         await acme.models.CreateModelEntry(pb.CreateModelEntryRequest(entry_json=_entry("everybodys")))
 
 
-async def test_a_tenant_cannot_send_the_platforms_variables_anywhere(control: Control) -> None:
-    acme = await control.tenant("acme")
-    stolen = _entry("x", api_base="http://evil/v1", api_key="env:OPENAI_API_KEY")
-    with refused(Reason.MISSING_SCOPE, scope="platform"):
-        await acme.models.CreateModelEntry(pb.CreateModelEntryRequest(tenant_id="acme", entry_json=stolen))
+@pytest.mark.req("PR-030")
+@pytest.mark.parametrize(
+    ("litellm", "field"),
+    [
+        ({"api_base": "http://evil/v1", "api_key": "env:OPENAI_API_KEY"}, "litellm.api_key"),
+        ({"extra_headers": {"x": "env:HOME"}}, "litellm.extra_headers"),
+        ({"vertex_credentials": "/etc/passwd"}, "litellm.vertex_credentials"),
+        ({"model": "bedrock/claude"}, "litellm.model"),
+    ],
+)
+async def test_a_tenants_entry_cannot_use_what_is_the_platforms(
+    sqlite_control: Control, litellm: dict[str, Any], field: str
+) -> None:
+    acme = await sqlite_control.tenant("acme")
+    with refused(Reason.INVALID_ARGUMENT, field=field):
+        await acme.models.CreateModelEntry(
+            pb.CreateModelEntryRequest(tenant_id="acme", entry_json=_entry("x", **litellm))
+        )
 
 
 async def test_entries_are_listed_by_pages_in_order_of_alias(control: Control) -> None:
