@@ -98,11 +98,16 @@ def _variants(case: Case, b: Tenant) -> Iterator[tuple[str, Callable[[Ids], Answ
         return
     yield "all", lambda ids: case.send(b.api_key, ids)
     for slot in slots:
-        if slot.where.startswith("header "):
-            # beside B's own things a header would change nothing but B's
-            yield slot.where, lambda ids, slot=slot: case.send(b.api_key, ids, slot, ids)
-        else:
-            yield slot.where, lambda ids, slot=slot: case.send(b.api_key, b.ids, slot, ids)
+        yield slot.where, _one(case, b, slot)
+
+
+def _one(case: Case, b: Tenant, slot: Slot) -> Callable[[Ids], Answer]:
+    def send(ids: Ids) -> Answer:
+        # beside B's own things a header would change nothing but B's
+        base = ids if slot.where.startswith("header ") else b.ids
+        return case.send(b.api_key, base, slot, ids)
+
+    return send
 
 
 def _compared(theirs: Answer, none: Answer, a: Tenant, nothing: Ids) -> Iterator[str]:

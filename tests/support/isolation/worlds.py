@@ -113,7 +113,7 @@ def swept_rpcs(stack: Stack, pair: Pair) -> Outcome:
 def everything(stack: Stack, targets: dict[str, str], tenant: Tenant) -> dict[str, Any]:
     """All that the platform holds about the tenant: over HTTP, and by ExportScope of every service."""
     signer = Signer(load_or_create_mesh_key(Path(stack.home) / "keys" / "mesh.pem"))
-    metadata = [(METADATA_KEY, signer.sign(service_principal("tests")))]
+    metadata = ((METADATA_KEY, signer.sign(service_principal("tests"))),)
     held = state_of(stack, tenant)
     request = ExportScopeRequest(scope=Scope(tenant_id=tenant.ids["tenant"]))
     for service in set(SERVICES) - HOLDS_NOTHING:
