@@ -20,7 +20,7 @@ from fastchat.common.v1.scope_service_pb2_grpc import ScopeServiceServicer
 from kit.db.database import Database
 from kit.db.rows import TenantRow
 from kit.errors import PlatformError, Reason
-from kit.principal import ADMIN, PLATFORM, has_scope, require_scope
+from kit.principal import ADMIN, PLATFORM, current, has_scope, require_scope
 
 Table = type[TenantRow]
 Eraser = Callable[[Scope, bool], Awaitable[Mapping[str, int]]]
@@ -35,7 +35,8 @@ class ScopeServicer(ScopeServiceServicer):
     """Tells and erases what the service holds about a tenant, or about one of its subjects.
 
     `tables` are in an order in which their rows can be erased. A table without SUBJECT_COLUMN has no rows about a
-    subject. Callers need the scope admin and their own tenant, or the scope platform.
+    subject. Callers need the scope admin and their own tenant, or the scope platform; to erase, the role admin too:
+    operators hold the scope, and look after a tenant without owning its data.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ScopeServicer(ScopeServiceServicer):
     ) -> EraseScopeResponse:
         """Remove every row of the scope in one transaction, after everything that is not in SQL."""
         scope = _checked(request.scope)
+        _require_owner()
         removed: dict[str, int] = {}
         for erase in self._erasers:
             removed.update(await erase(scope, request.dry_run))
@@ -122,6 +124,12 @@ def _checked(scope: Scope) -> Scope:
     if scope.tenant_id != principal.tenant_id and not has_scope(principal, PLATFORM):
         raise PlatformError(Reason.POLICY_DENIED, "The request is for another tenant.", rule="tenant-guard")
     return scope
+
+
+def _require_owner() -> None:
+    principal = current()
+    if "admin" not in principal.roles and not has_scope(principal, PLATFORM):
+        raise PlatformError(Reason.POLICY_DENIED, "Only an admin may erase.", rule="scope-erase-admin")
 
 
 def _concerns(table: Table, scope: Scope) -> bool:

@@ -269,7 +269,7 @@ async def test_an_export_tells_what_people_wrote_and_an_erasure_leaves_nothing(
     await threads.create(Principal(tenant_id="t1", subject="user:bob"), "", "his title")
     servicer = ScopeServicer(database, TABLES, export=Sealer(keyring).export)
     scope = Scope(tenant_id="t1", subject="user:ann")
-    with acting_as(Principal(tenant_id="t1", subject="key:admin", scopes=["admin"])):
+    with acting_as(Principal(tenant_id="t1", subject="key:admin", roles=["admin"], scopes=["admin"])):
         rows = [row async for row in servicer.ExportScope(ExportScopeRequest(scope=scope), None)]  # type: ignore[arg-type]
         erased = await servicer.EraseScope(EraseScopeRequest(scope=scope), None)  # type: ignore[arg-type]
     told = "".join(row.row_json for row in rows)

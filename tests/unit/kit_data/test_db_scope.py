@@ -92,3 +92,11 @@ async def test_only_the_tenants_admin_or_the_platform_may(scope: ScopeServicer) 
                 await erase(scope, tenant)
     with acting_as(Principal(tenant_id="a", subject="key:1", scopes=["admin"])):
         assert len(await export(scope, "a")) == 451
+
+
+async def test_an_operator_sees_but_does_not_erase(scope: ScopeServicer) -> None:
+    with acting_as(Principal(tenant_id="a", subject="key:1", roles=["operator"], scopes=["admin"])):
+        assert len(await export(scope, "a")) == 451
+        with pytest.raises(PlatformError) as caught:
+            await erase(scope, "a")
+    assert caught.value.reason is Reason.POLICY_DENIED
