@@ -1,7 +1,9 @@
 """NATS errors as the platform's own."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import nats.errors
 import nats.js.errors
@@ -41,14 +43,35 @@ def is_unclear(error: PlatformError) -> bool:
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise WrongSequence, LimitReached or a PlatformError (DEPENDENCY_UNAVAILABLE mostly) for what NATS raises."""
+    task = asyncio.current_task()
+    cancellations = task.cancelling() if task else 0
     try:
         yield
-    except nats.js.errors.APIError as error:
-        raise _of_api(error) from error
-    except nats.errors.MaxPayloadError as error:
-        raise PlatformError(Reason.PAYLOAD_TOO_LARGE, "The message is larger than the bus takes.") from error
-    except (TimeoutError, nats.errors.Error, OSError) as error:
-        raise away(type(error).__name__) from error
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        _check_cancelled(task, cancellations)
+        translation = _translation(error)
+        if translation is error:
+            raise
+        raise translation from error
+    _check_cancelled(task, cancellations)
+
+
+def _check_cancelled(task: "asyncio.Task[Any] | None", before: int) -> None:
+    """nats-py awaits by wait_for, which before Python 3.12 loses a cancellation that comes together with the result."""
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
+def _translation(error: Exception) -> Exception:
+    if isinstance(error, nats.js.errors.APIError):
+        return _of_api(error)
+    if isinstance(error, nats.errors.MaxPayloadError):
+        return PlatformError(Reason.PAYLOAD_TOO_LARGE, "The message is larger than the bus takes.")
+    if isinstance(error, TimeoutError | nats.errors.Error | OSError):
+        return away(type(error).__name__)
+    return error
 
 
 def _of_api(error: nats.js.errors.APIError) -> Exception:
