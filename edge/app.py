@@ -90,6 +90,7 @@ async def build(config: EdgeConfig, mesh: Mesh) -> AsyncIterator[Service]:
             http_bind=f"{config.host}:{config.port}",
             public=_partner_port(deps) if config.partner.enabled else None,
             admission=admission,
+            drain=deps.answers.drain,
         )
 
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ORCHESTRATOR = "orchestrator"
+"""Named in errors as the dependency that did not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clients:
@@ -53,7 +56,7 @@ class Clients:
     @classmethod
     def over(cls, channel: Callable[[str], grpc.aio.Channel]) -> Clients:
         """Stubs over `channel(service)`, such as Mesh.channel."""
-        orchestrator, integration, control = channel("orchestrator"), channel("integration"), channel("control")
+        orchestrator, integration, control = channel(ORCHESTRATOR), channel("integration"), channel("control")
         return cls(
             runs=run_service_pb2_grpc.RunServiceStub(orchestrator),
             models=model_service_pb2_grpc.ModelServiceStub(integration),
@@ -92,7 +95,7 @@ class EventCall:
         except StopAsyncIteration:
             return []
         except grpc.aio.AioRpcError as error:
-            raise PlatformError.from_rpc(error, "orchestrator") from None
+            raise PlatformError.from_rpc(error, ORCHESTRATOR) from None
         except asyncio.CancelledError:
             # gRPC tells a call that we cancelled as if the task were
             task = asyncio.current_task()

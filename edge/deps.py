@@ -11,8 +11,10 @@ Conventions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from edge.answering import Answers
 
 if TYPE_CHECKING:
     from edge.auth import Authenticator
@@ -47,3 +49,4 @@ class EdgeDeps:
     authenticator: Authenticator
     limits: Limits
     health: Health
+    answers: Answers = field(default_factory=Answers)

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from edge.clients import Clients, EventCall, attach_run
+from edge.clients import ORCHESTRATOR, Clients, EventCall, attach_run
 from fastchat.common.v1.event_pb2 import RunEvent
 from fastchat.common.v1.principal_pb2 import Principal
 from kit.errors import PlatformError, Reason
@@ -40,18 +40,18 @@ class RunReader:
         self._durable = durable
         self._patience_s = DURABLE_PATIENCE_S if durable else PLAIN_PATIENCE_S
         self._call = open_call(after)
-        self._left = False
+        self._left: PlatformError | None = None
         self.last = after
         self.ended = False
 
     async def read(self) -> list[RunEvent]:
-        """The next events; empty after the last. CANCELLED once `leave` was called."""
+        """The next events; empty after the last. Once `leave` was called: what that said, else CANCELLED."""
         if self.ended:
             return []
         events = await self._next()
-        if self._left:
+        if self._left is not None:
             self._call.leave()
-            raise PlatformError(Reason.CANCELLED, "The reader left.")
+            raise self._left
         fresh = events if events[0].sequence == self.last + 1 else [e for e in events if e.sequence > self.last]
         if not fresh:
             return await self.read()
@@ -69,30 +69,42 @@ class RunReader:
                     return events
                 failure = _interrupted()
             except PlatformError as error:
-                if self._left or error.reason not in _BROKEN:
+                if self._left is not None:
+                    raise self._left from None
+                if error.reason not in _BROKEN:
                     raise
                 failure = _interrupted() if error.reason is Reason.CANCELLED else error
             now = asyncio.get_running_loop().time()
             broken_since = broken_since or now
-            if self._left or not self._may_retry or now - broken_since > self._patience_s:
+            if not self._may_retry or now - broken_since > self._patience(failure):
                 raise failure
             log.info("run.reopened", after=self.last, reason=failure.reason.name)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
             pause = min(2 * pause, _LONGEST_PAUSE_S)
-            if self._left:
-                raise PlatformError(Reason.CANCELLED, "The reader left.")
+            if self._left is not None:
+                raise self._left
             self._call = self._open(self.last)
 
     @property
     def _may_retry(self) -> bool:
         return self._durable or self.last == 0
 
-    def leave(self) -> None:
-        """Stop reading: cancels a plain run, leaves a durable one to itself.
+    def _patience(self, failure: PlatformError) -> float:
+        """A replica that answers, and says that it cannot begin the run now, has refused it: it did not die."""
+        refused = self.last == 0 and failure.metadata.get("dependency", ORCHESTRATOR) != ORCHESTRATOR
+        return min(PLAIN_PATIENCE_S, self._patience_s) if refused else self._patience_s
+
+    @property
+    def left(self) -> bool:
+        """Whether `leave` was called."""
+        return self._left is not None
+
+    def leave(self, why: PlatformError | None = None) -> None:
+        """Stop reading: cancels a plain run, leaves a durable one to itself. Reads then fail with `why`.
 
         A durable run that told nothing yet is awaited first: what was written for it depends on whether it began.
         """
-        self._left = True
+        self._left = self._left or why or PlatformError(Reason.CANCELLED, "The reader left.")
         if not self._durable or self.last:
             self._call.leave()
 

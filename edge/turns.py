@@ -84,9 +84,9 @@ class Turn:
             raise PlatformError.from_event(answer.error)
         return answer
 
-    def leave(self) -> None:
-        """The reader is gone. Reads that wait end with CANCELLED."""
-        self._reader.leave()
+    def leave(self, why: PlatformError | None = None) -> None:
+        """The reader is gone, or is to be told `why` it cannot stay. Reads that wait end with that, else CANCELLED."""
+        self._reader.leave(why)
 
     async def close(self) -> None:
         """Leave, unless it was read to its end. Safe to repeat; always call it."""
@@ -115,7 +115,7 @@ class Turn:
         try:
             events = await self._reader.read()
         except PlatformError as error:
-            if self._reader.last == 0 and error.reason is not Reason.CANCELLED:
+            if self._reader.last == 0 and not self._reader.left and error.reason is not Reason.CANCELLED:
                 # the run never began
                 await self._retract()
             raise

@@ -43,6 +43,7 @@ def router(deps: EdgeDeps) -> APIRouter:
                 owned.enter_context(deps.limits.stream(who))
             turn = await turns.begin(who, asked.call, options, thread_id)
             owned.enter_context(Departure(request.receive, turn))
+            owned.enter_context(deps.answers.running(turn))
             headers = headers_of(turn)
             if not options.stream:
                 return await _whole(turn, headers)

@@ -22,6 +22,7 @@ from edge.run_reader import RunReader, attached
 from fastchat.common.v1.event_pb2 import RunEvent
 from fastchat.common.v1.principal_pb2 import Principal
 from fastchat.orchestrator.v1 import run_service_pb2 as pb
+from kit.errors import PlatformError
 
 if TYPE_CHECKING:
     from edge.deps import EdgeDeps
@@ -46,9 +47,9 @@ class AttachedRun:
             return first
         return await self._reader.read()
 
-    def leave(self) -> None:
-        """The reader is gone; the run goes on."""
-        self._reader.leave()
+    def leave(self, why: PlatformError | None = None) -> None:
+        """The reader is gone, or is to be told `why` it cannot stay; the run goes on."""
+        self._reader.leave(why)
 
     async def close(self) -> None:
         """Let go of the call."""
@@ -91,6 +92,7 @@ def router(deps: EdgeDeps) -> APIRouter:
             owned.enter_context(deps.limits.stream(identity(request.scope)))
             run = AttachedRun(run_id, attached(deps.clients, principal, run_id))
             owned.enter_context(Departure(request.receive, run))
+            owned.enter_context(deps.answers.running(run))
             try:
                 await run.open()
             except BaseException:

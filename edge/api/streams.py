@@ -37,11 +37,11 @@ class Source(Protocol):
         ...
 
     async def read(self) -> list[RunEvent]:
-        """The next events; empty after the last, CANCELLED once `leave` was called."""
+        """The next events; empty after the last. Once `leave` was called: what that said, else CANCELLED."""
         ...
 
-    def leave(self) -> None:
-        """The reader is gone."""
+    def leave(self, why: PlatformError | None = None) -> None:
+        """The reader is gone, or is to be told `why` it cannot stay."""
         ...
 
     async def close(self) -> None:

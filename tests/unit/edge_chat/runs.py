@@ -90,10 +90,13 @@ def numbered(payloads: Sequence[Any], thread_id: str = "", run_id: str = RUN_ID)
 
 
 class Break(Exception):
-    """A step of a script: the stream breaks with this status."""
+    """A step of a script: the stream breaks with this status, or is ended by the service with this error."""
 
-    def __init__(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
+    def __init__(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, told: PlatformError | None = None) -> None:
         self.code = code
+        self.trailers = grpc.aio.Metadata()
+        if told is not None:
+            self.trailers.add("grpc-status-details-bin", told.to_status().SerializeToString())
 
 
 class Call:
@@ -120,7 +123,7 @@ class Call:
             try:
                 group = step.result()
             except Break as error:
-                raise grpc.aio.AioRpcError(error.code, grpc.aio.Metadata(), grpc.aio.Metadata(), "broken") from None
+                raise grpc.aio.AioRpcError(error.code, grpc.aio.Metadata(), error.trailers, "broken") from None
             if group is None:
                 return
             yield runs_pb.StartRunResponse(event=group[0], more=group[1:])

@@ -13,6 +13,7 @@ import orjson
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from edge.answering import Answers
 from edge.api import chat, embeddings, models, runs, threads
 from edge.auth import Authenticated
 from edge.auth.identity import SCOPE_KEY
@@ -106,6 +107,7 @@ class Site:
             audit=Audit(),
             limits=self.limits,
             threads=store,
+            answers=Answers(),
             config=SimpleNamespace(keepalive_s=15.0),
         )
         app = FastAPI(middleware=[Middleware(ResponseStart), Middleware(Errors)])

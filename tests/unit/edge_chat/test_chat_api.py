@@ -14,7 +14,7 @@ from edge import run_reader
 from edge.history import History
 from edge.threads import Threads
 from fastchat.common.v1 import event_pb2 as pb
-from kit.errors import Reason
+from kit.errors import PlatformError, Reason
 from tests.unit.edge_chat.runs import STARTED, Break, Runs, complete, delta, failed, text, usage
 from tests.unit.edge_chat.site import PRINCIPAL, Policy, Site
 
@@ -264,6 +264,59 @@ async def test_a_durable_run_goes_on_when_its_client_leaves_and_history_gets_the
         await history.write("t1", edge.runs.started[0].run_id)
     assert await messages(threads, thread.id) == ["q", "Hello"]
     assert (await threads.get(PRINCIPAL, thread.id)).active_run_id == ""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_durable_run_that_the_orchestrator_refuses_is_refused(
+    site: Make, threads: Threads, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(run_reader, "PLAIN_PATIENCE_S", 0.0)
+    thread = await threads.create(PRINCIPAL, "", "")
+    refusal = PlatformError(Reason.DEPENDENCY_UNAVAILABLE, "not now", retry_after_s=2.0, dependency="bus")
+    answer = await site(Break(told=refusal), Break(told=refusal), *GOOD).chat(stream=stream, thread_id=thread.id)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json["error"]["message"] == "not now"
+    assert await messages(threads, thread.id) == []
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_stream_that_outlives_its_edge_is_told_so_and_ends(site: Make, threads: Threads, durable: bool) -> None:
+    fields = {"thread_id": (await threads.create(PRINCIPAL, "", "")).id} if durable else {}
+    edge = site(STARTED, text("Hel"), asyncio.Event())
+    wrote = asyncio.Event()
+    request = asyncio.ensure_future(edge.chat(stream=True, asgi={"on_write": lambda _: wrote.set()}, **fields))
+    async with asyncio.timeout(5):
+        await wrote.wait()
+        await edge.deps.answers.drain(0.01)
+        answer = await request
+    assert b'"code":"draining"' in answer.writes[-2]
+    assert answer.writes[-1] == b"data: [DONE]\n\n"
+    assert edge.runs.calls[0].cancelled.is_set()
+    assert edge.runs.cancels == []
+
+
+@pytest.mark.parametrize("script", [(STARTED,), (STARTED, text("Hel"))], ids=["silent", "begun"])
+async def test_an_answer_that_outlives_its_edge_is_a_503(site: Make, script: tuple[Any, ...]) -> None:
+    reached = asyncio.Event()
+    edge = site(*script, reached.set, asyncio.Event())
+    request = asyncio.ensure_future(edge.chat(stream=False))
+    async with asyncio.timeout(5):
+        await reached.wait()
+        await edge.deps.answers.drain(0.01)
+        answer = await request
+    assert (answer.status, answer.json["error"]["code"]) == (503, "draining")
+
+
+async def test_a_drain_waits_for_answers_that_end(site: Make) -> None:
+    rest, reached = asyncio.Event(), asyncio.Event()
+    edge = site(STARTED, text("Hel"), reached.set, rest, *GOOD[2:])
+    request = asyncio.ensure_future(edge.chat(stream=True))
+    async with asyncio.timeout(5):
+        await reached.wait()
+        drained = asyncio.ensure_future(edge.deps.answers.drain(60))
+        rest.set()
+        assert deltas((await request).writes) == "Hello"
+        await drained
 
 
 async def test_silence_is_bridged_by_pings(site: Make) -> None:
