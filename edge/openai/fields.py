@@ -36,7 +36,8 @@ def parse_object(body: bytes) -> Json:
     except orjson.JSONDecodeError as error:
         raise PlatformError(
             Reason.MALFORMED_REQUEST,
-            f"We could not parse the JSON body of your request: {error.msg}.",
+            f"We could not parse the JSON body of your request: {error.msg} "
+            f"at line {error.lineno}, column {error.colno}.",
             line=str(error.lineno),
             column=str(error.colno),
         ) from None

@@ -3,16 +3,20 @@
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import orjson
 import structlog
 from opentelemetry import trace
 
+from kit.telemetry import metrics
 from kit.telemetry.config import TelemetryConfig
 from kit.telemetry.context import current_request_id
 
 Event = MutableMapping[str, Any]
+
+_lost = metrics.counter("fastchat_log_lines_lost_total", "Log lines that could not be written.")
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 # Both formats tell frames without their local variables: those hold prompts and secrets.
@@ -31,6 +35,30 @@ _CHATTY = (
 )
 
 
+class _Unfailing:
+    """Where lines go. A full disk or a closed pipe costs lines, never the request that wrote them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or count the line as lost."""
+        try:
+            self._stream.write(text)
+        except OSError:
+            _lost.inc()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person looks on."""
+        return self._stream.isatty()
+
+
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger: `log.info("run ended", run_id=...)`. Works before `configure`, with structlog's defaults."""
     return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(logger_name=name))
@@ -38,7 +66,7 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
 
 def configure(config: TelemetryConfig, service: str, stream: TextIO | None = None) -> None:
     """Route structlog and the standard library's logging to one stream (standard error) in one format."""
-    out = stream or sys.stderr
+    out = _Unfailing(stream or sys.stderr)
     as_json = config.log_format == "json" or (config.log_format == "auto" and not out.isatty())
     shared: list[Any] = [
         structlog.processors.add_log_level,
@@ -53,10 +81,10 @@ def configure(config: TelemetryConfig, service: str, stream: TextIO | None = Non
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.log_level]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, out)),
         cache_logger_on_first_use=False,  # modules hold loggers from before this call
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(cast(TextIO, out))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_stdlib_name, *shared],

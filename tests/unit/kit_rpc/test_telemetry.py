@@ -134,6 +134,21 @@ def test_trace_travels_through_jobs(exporter: InMemorySpanExporter) -> None:
     assert current_trace_id() == ""
 
 
+class FullDisk(io.StringIO):
+    """A stream that takes nothing."""
+
+    def write(self, _: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_costs_log_lines_and_nothing_else() -> None:
+    lost = metrics.registry.get_sample_value("fastchat_log_lines_lost_total") or 0.0
+    logs.configure(TelemetryConfig(log_format="json"), "tests", FullDisk())
+    get_logger("tests").info("request")
+    logging.getLogger("library").warning("trouble")
+    assert (metrics.registry.get_sample_value("fastchat_log_lines_lost_total") or 0.0) > lost
+
+
 def test_public_metrics_are_added_up_over_tenants() -> None:
     counted = metrics.counter("test_untold_total", "Counted.", ("route", "tenant"))
     counted.labels("/a", "acme").inc(2)
