@@ -134,9 +134,7 @@ class Database:
             await _whole(self._begin(session, settings, read_only))
             try:
                 yield session
-                await session.commit()
-                for call in session.info.get(AFTER_COMMIT, ()):
-                    call()
+                await _whole(_commit(session))
             except BaseException:
                 # A cancelled task still has to give its connection back clean.
                 await asyncio.shield(session.rollback())
@@ -160,6 +158,12 @@ class Database:
             log.warning(
                 "database.row_level_security_off", service=self.service, why="the role is superuser or BYPASSRLS"
             )
+
+
+async def _commit(session: AsyncSession) -> None:
+    await session.commit()
+    for call in session.info.get(AFTER_COMMIT, ()):
+        call()
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:
