@@ -25,6 +25,7 @@ from orchestrator.cancels import Cancels
 from orchestrator.claim import Claims
 from orchestrator.clients import Models
 from orchestrator.config import OrchestratorConfig
+from orchestrator.erasure import LogEraser
 from orchestrator.executor import Executor
 from orchestrator.feed import Feeds
 from orchestrator.follow import Follower
@@ -95,7 +96,7 @@ async def assemble(config: OrchestratorConfig, mesh: Mesh, bus: Bus, base: Groun
     sweeper = Sweeper(config, store, event_log, JobQueue(bus, "history"))
     await bus.subscribe(CANCEL_SUBJECT, cancels.hear)
     await bus.subscribe(readers_module.SUBJECT, readers.answer)
-    scopes = ScopeServicer(base.database, TABLES)
+    scopes = ScopeServicer(base.database, TABLES, [LogEraser(event_log, store)])
     work = _Work(jobs, executor, config.concurrent_runs)
     background: list[Background] = [
         *base.background,

@@ -66,7 +66,8 @@ class Claims:
         numbering = Numbering(row.run_id, row.thread_id, trace_id, fold.last_sequence)
         feed = self._feeds.open((row.tenant_id, row.run_id), fold.last_sequence)
         key = LogKey(row.tenant_id, row.run_id)
-        return LogWriter(self._log, key, numbering, fold, feed, fence, self._buffer_bytes)
+        asked_at = row.created_at.timestamp() if fold.delivered.empty else None
+        return LogWriter(self._log, key, numbering, fold, feed, fence, self._buffer_bytes, asked_at)
 
     def release(self, row: RunRow, writer: LogWriter) -> None:
         """Nothing more comes from here: local readers go on from the log."""

@@ -16,7 +16,7 @@ from kit.eventlog import Fenced
 from kit.jobs import Abandon, Job, Retry
 from kit.policy import PolicyEngine
 from kit.principal import current
-from kit.telemetry import get_logger
+from kit.telemetry import get_logger, tracer
 from orchestrator import lifecycle, measures
 from orchestrator.claim import Claim, Claims
 from orchestrator.coalesce import SinkClosed
@@ -30,6 +30,8 @@ from orchestrator.settle import Settler
 from orchestrator.store import RunRow, RunStore
 
 log = get_logger(__name__)
+
+_tracer = tracer(__name__)
 
 _PATH = "durable"
 _LONGEST_RETRY_S = 30.0
@@ -123,8 +125,10 @@ class Executor:
         row = await self._store.get(order["tenant_id"], order["run_id"])
         if row is None or row.ended_at is not None:
             return
+        attributes: dict[str, str | int] = {"fastchat.run_id": row.run_id, "fastchat.graph": row.graph, "fastchat.delivery": job.deliveries}
         try:
-            await self._own(row, job.deliveries)
+            with _tracer.start_as_current_span("run", attributes=attributes):
+                await self._own(row, job.deliveries)
         except Fenced as fenced:
             measures.FENCED.inc()
             log.warning("run fenced", run_id=row.run_id)
@@ -146,6 +150,8 @@ class Executor:
         claim = await self._claims.claim(row, accepted, deliveries)
         run = ActiveRun(row, claim, accepted, asyncio.get_running_loop().create_future())
         self._active[key] = run
+        if self._leaving:
+            run.halt(StopCause.LEFT)
         measures.RUNS_ACTIVE.labels(_PATH).inc()
         try:
             if not claim.writer.fold.ended:

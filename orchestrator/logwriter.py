@@ -12,7 +12,7 @@ from orchestrator.coalesce import Buffer
 from orchestrator.events import Numbering, Payload, final_usage
 from orchestrator.feed import Feed
 from orchestrator.fold import RunFold
-from orchestrator.measures import APPEND_SECONDS
+from orchestrator.measures import APPEND_SECONDS, FIRST_OUTPUT_SECONDS
 
 log = get_logger(__name__)
 
@@ -25,14 +25,24 @@ class LogWriter:
     """
 
     def __init__(
-        self, log: EventLog, key: LogKey, numbering: Numbering, fold: RunFold, feed: Feed, fence: int, max_bytes: int
+        self,
+        log: EventLog,
+        key: LogKey,
+        numbering: Numbering,
+        fold: RunFold,
+        feed: Feed,
+        fence: int,
+        max_bytes: int,
+        asked_at: float | None = None,
     ) -> None:
+        """`asked_at`: when the run was asked for, Unix seconds, to measure its first output; None: not measured."""
         self._log = log
         self._key = key
         self._numbering = numbering
         self.feed = feed
         self._fence = fence
         self._buffer = Buffer(max_bytes)
+        self._asked_at = asked_at
         self.fold = fold
 
     async def emit(self, payload: Payload) -> None:
@@ -79,3 +89,6 @@ class LogWriter:
         for event in events:
             self.fold.add(event)
         self.feed.publish(events)
+        if self._asked_at is not None and not self.fold.delivered.empty:
+            FIRST_OUTPUT_SECONDS.labels("durable").observe(max(0.0, time.time() - self._asked_at))
+            self._asked_at = None

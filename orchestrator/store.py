@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, defer, mapped_column
 
 from fastchat.common.v1.principal_pb2 import Principal
 from kit.db import Database, TenantRow, UtcDateTime, new_metadata, utc_now
-from kit.outbox import add, outbox_table
+from kit.outbox import OutboxRow, add, outbox_table
 
 Key = tuple[str, str]
 """Tenant id, run id."""
@@ -83,7 +83,7 @@ class RunRow(TenantRow, Row):
 
 outbox_table(Row)
 
-TABLES = (RunRow,)
+TABLES = (OutboxRow, RunRow)
 """Tables with rows about tenants, for export and erasure."""
 
 AddJob = Callable[[AsyncSession], Awaitable[None]]
@@ -182,6 +182,12 @@ class RunStore:
             query = query.where(older)
         async with self._database.tenant(tenant_id, read_only=True) as session:
             return list((await session.execute(query)).scalars())
+
+    async def of_subject(self, tenant_id: str, subject: str) -> set[str]:
+        """Ids of the runs that a subject began."""
+        query = select(RunRow.run_id).where(RunRow.subject == subject)
+        async with self._database.tenant(tenant_id, read_only=True) as session:
+            return set((await session.execute(query)).scalars())
 
     async def mark_running(self, key: Key, status: int, owner: str, logged_sequence: int) -> None:
         """Notes who executes a run, and how far its log has come."""

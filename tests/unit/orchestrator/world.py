@@ -13,6 +13,7 @@ import orjson
 
 from fastchat.common.v1.event_pb2 import RunEvent
 from fastchat.common.v1.principal_pb2 import Principal
+from fastchat.common.v1.scope_service_pb2_grpc import ScopeServiceStub
 from fastchat.control.v1.settings_service_pb2 import Resource, ResourceKind, WatchSettingsResponse
 from fastchat.integration.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from fastchat.orchestrator.v1.run_service_pb2 import (
@@ -26,7 +27,7 @@ from fastchat.orchestrator.v1.run_service_pb2 import (
 )
 from fastchat.orchestrator.v1.run_service_pb2_grpc import RunServiceStub
 from kit.bus import Bus, BusConfig
-from kit.channel import calling, open_channel
+from kit.channel import MeshChannel, calling, open_channel
 from kit.config import load
 from kit.crypto import Keyring
 from kit.db import Database
@@ -64,7 +65,7 @@ def member(tenant_id: str = "t1", *, roles: tuple[str, ...] = ("member",)) -> Pr
 class Replica:
     """One orchestrator, as others see it, and the switches to hurt it."""
 
-    def __init__(self, parts: Assembly, server: RunningServer, bus: Bus, tasks: Tasks, stub: RunServiceStub) -> None:
+    def __init__(self, parts: Assembly, server: RunningServer, bus: Bus, tasks: Tasks, channel: MeshChannel) -> None:
         self.service = parts.service
         self.store = parts.store
         self.executor = parts.executor
@@ -73,7 +74,8 @@ class Replica:
         self.server = server
         self.bus = bus
         self.tasks = tasks
-        self.stub = stub
+        self.stub = RunServiceStub(channel)
+        self.scopes = ScopeServiceStub(channel)
         self.standing: asyncio.Future[None] | None = None
 
     async def start(self, request: StartRunRequest, who: Principal | None = None) -> AsyncIterator[RunEvent]:
@@ -191,7 +193,7 @@ class World:
         tasks.start(service.background if working else service.background[1:])
         channel = open_channel(server.address, signer=Signer(self._key))
         self._stack.push_async_callback(channel.close)
-        return Replica(parts, server, bus, tasks, RunServiceStub(channel))
+        return Replica(parts, server, bus, tasks, channel)
 
     def settings(self) -> SettingsCache:
         cache = SettingsCache()
