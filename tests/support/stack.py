@@ -104,6 +104,9 @@ class Stack:
             "FASTCHAT_EDGE__PORT": str(port),
             "FASTCHAT_EDGE__PARTNER__PORT": str(grpc_port),
             "MOCK_KEY": UPSTREAM_KEY,
+            # token issuers of tests are on loopback, and rotate their keys without waiting
+            "FASTCHAT_EDGE__AUTH__JWKS__ALLOW_HTTP": "true",
+            "FASTCHAT_EDGE__AUTH__JWKS__REFETCH_INTERVAL_S": "0.2",
             **env,
         }
         self.processes: dict[str, Process] = {}
