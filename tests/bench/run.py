@@ -157,7 +157,7 @@ def install_proxy() -> Path:
     if not stamp.exists():
         subprocess.run(python("-m", "venv", str(PROXY_VENV)), check=True)
         lock = str(HERE / "requirements-proxy.lock")
-        pip = [str(PROXY_VENV / "bin/pip"), "install", "-q", "--require-hashes", "-r", lock]
+        pip = [str(PROXY_VENV / "bin/pip"), "install", "-q", "--no-compile", "--require-hashes", "-r", lock]
         subprocess.run(pip, check=True)
         stamp.touch()
     return PROXY_VENV / "bin/litellm"
@@ -168,11 +168,17 @@ def proxy(base: str, scratch: Path) -> Iterator[Peer]:
     port = free_port()
     log = scratch / "proxy.log"
     workers = str(os.cpu_count() or 1)
-    env = {"BENCH_BASE": base, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    key = f"sk-{KEY}"
+    env = {
+        "BENCH_BASE": base,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MASTER_KEY": key,
+    }
     command = [str(install_proxy()), "--config", str(HERE / "proxy.yaml"), "--host", "127.0.0.1"]
     with running([*command, "--port", str(port), "--num_workers", workers], env, log) as process:
         wait_http(f"http://127.0.0.1:{port}/health/liveliness", process, log)
-        yield Peer("proxy", f"http://127.0.0.1:{port}/v1/chat/completions", "none", process)
+        yield Peer("proxy", f"http://127.0.0.1:{port}/v1/chat/completions", key, process)
 
 
 @contextlib.contextmanager
