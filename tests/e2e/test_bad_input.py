@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -225,8 +224,3 @@ def test_a_disk_that_takes_no_more_is_503_and_the_service_lives(full_disk: Stack
         assert client.post(CHAT, json={**chat, "thread_id": thread}).status_code == 200
     assert edge.is_running()
     assert full_disk.pid_of("edge") == edge.pid
-
-
-def test_the_file_of_this_machine_is_not_told(client: httpx.Client) -> None:
-    text = client.get("/v1/nothing").text
-    assert str(Path(__file__).parents[2]) not in text
