@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED = 1
 PACKAGES := kit edge orchestrator knowledge memory integration control deploy
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup setup-dev codegen-tools client-tools client-tools run test test-full lint format gen bench lock requirements clean
+.PHONY: help setup setup-dev codegen-tools client-tools client-tools run test test-full lint format gen baseline bench lock requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ format: setup-dev ## Rewrite sources the way lint wants them
 
 gen: setup-dev codegen-tools ## Regenerate gen/ from proto/
 	$(BIN)/python -m deploy.codegen
+
+baseline: setup-dev ## At a release: freeze its contracts, which the next one must keep serving
+	$(BIN)/buf build -o proto/baseline.binpb
 
 bench: setup-dev ## Measure against a mock upstream, beside the alternatives
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -42,9 +43,10 @@ class Reading:
         self._changed = threading.Condition()
         # connect without retries or pools: one connection is one reader
         self._client = httpx.Client(timeout=httpx.Timeout(_SILENCE_S), headers={"authorization": f"Bearer {key}"})
-        self._request = self._client.build_request(method, url, json=body, headers=dict(headers))
-        self._left = False
-        self._response: httpx.Response | None = None
+        self._request = self._client.build_request(
+            method, url, json=body, headers=dict(headers), extensions={"trace": self._traced}
+        )
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -76,14 +78,10 @@ class Reading:
 
     def leave(self) -> None:
         """Close the connection, as a reader does who is gone."""
-        self._left = True
-        if self._response is not None and not self.over:
-            # closing from here would wait for the thread's read: the socket itself is what goes
-            stream = self._response.extensions.get("network_stream")
-            socket = stream.get_extra_info("socket") if stream is not None else None
-            if socket is not None:
-                with contextlib.suppress(OSError):  # the other side may have closed it
-                    socket.shutdown(2)
+        if self._socket is not None and not self.over:
+            # the thread waits for data: the socket is taken away under it
+            with contextlib.suppress(OSError):  # the other side may have closed it
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(30)
         self._client.close()
 
@@ -129,7 +127,6 @@ class Reading:
     def _read(self) -> None:
         try:
             response = self._client.send(self._request, stream=True)
-            self._response = response
             self._tell(status=response.status_code, headers=response.headers)
             if response.headers.get("content-type", "").startswith("text/event-stream"):
                 for line in response.iter_lines():
@@ -141,6 +138,10 @@ class Reading:
         except (httpx.HTTPError, httpx.StreamError, OSError) as problem:
             self.broken = repr(problem)
         self._tell(over=True)
+
+    def _traced(self, event: str, told: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._socket = told["return_value"].get_extra_info("socket")
 
     def _add(self, data: str) -> None:
         with self._changed:
