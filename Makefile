@@ -39,6 +39,10 @@ gen: setup-dev codegen-tools ## Regenerate gen/ from proto/
 baseline: setup-dev ## At a release: freeze its contracts, which the next one must keep serving
 	$(BIN)/buf build -o proto/baseline.binpb
 
+baseline: setup-dev ## Take the contracts as they are for those that may not break
+	$(BIN)/buf breaking --against proto/baseline.binpb
+	$(BIN)/buf build -o proto/baseline.binpb
+
 bench: setup-dev ## Measure against a mock upstream, beside the alternatives
 	$(BIN)/python -m tests.bench $(BENCH)
 
