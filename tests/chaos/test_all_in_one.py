@@ -11,14 +11,17 @@ import pytest
 from tests.support import chats
 from tests.support.stack import Stack, all_in_one, until
 
+DRAIN_S = 5
 PROMPT = chats.asking(80, 50, "islands")
+LONG = chats.asking(180, 50, "continents")
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
 def single(upstream_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with all_in_one(tmp_path_factory.mktemp("single"), upstream_url) as running:
+    env = {"FASTCHAT_MESH__DRAIN_S": str(DRAIN_S)}
+    with all_in_one(tmp_path_factory.mktemp("single"), upstream_url, env) as running:
         yield running
 
 
@@ -43,6 +46,32 @@ def test_the_supervisor_starts_it_again_and_the_run_ends(single: Stack, expected
     with chats.read_again(single, run_id) as again:
         assert again.wait_over().ended, again.story()
     assert again.text == expected
+
+
+@pytest.mark.req("FR-010", "PR-034", "PR-035")
+def test_a_stop_lets_streams_end_and_loses_no_run(single: Stack, expected: str) -> None:
+    expected_long = chats.undisturbed(single, LONG)
+    thread_id = chats.new_thread(single)
+    up = single.processes["up"]
+    with (
+        chats.read(single, PROMPT) as short,
+        chats.read(single, LONG, thread_id) as durable,
+        chats.read(single, LONG) as plain,
+    ):
+        for reading in (short, durable, plain):
+            reading.wait_words(20)
+        assert up.end(signal.SIGTERM) == 0, up.tail()
+        for reading in (short, durable, plain):
+            assert reading.wait_over().ended, reading.story()
+    assert "Traceback" not in up.log.read_text()
+    assert short.text == expected
+    for cut in (durable, plain):
+        assert cut.error is not None
+        assert cut.error["code"] == "draining"
+        assert expected_long.startswith(cut.text)
+    single.start()
+    until(lambda: chats.answers(single, thread_id), 60, single.tails)
+    assert chats.answers(single, thread_id) == [expected_long]
 
 
 @pytest.mark.req("PR-034")
