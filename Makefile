@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED = 1
 PACKAGES := kit edge orchestrator knowledge memory integration control deploy
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup setup-dev codegen-tools client-tools client-tools run test test-full lint format gen baseline bench lock requirements clean
+.PHONY: help setup setup-dev codegen-tools client-tools run test test-full lint format gen baseline bench lock requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
