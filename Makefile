@@ -37,9 +37,6 @@ gen: setup-dev codegen-tools ## Regenerate gen/ from proto/
 	$(BIN)/python -m deploy.codegen
 
 baseline: setup-dev ## At a release: freeze its contracts, which the next one must keep serving
-	$(BIN)/buf build -o proto/baseline.binpb
-
-baseline: setup-dev ## Take the contracts as they are for those that may not break
 	$(BIN)/buf breaking --against proto/baseline.binpb
 	$(BIN)/buf build -o proto/baseline.binpb
 
