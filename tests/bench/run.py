@@ -75,7 +75,7 @@ def running(command: list[str], env: dict[str, str], log: Path) -> Iterator[subp
             process.wait()
 
 
-def wait_http(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 90) -> None:
+def wait_http(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
     """Wait until the URL answers anything at all."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
