@@ -49,7 +49,7 @@ def shown(stack: Stack, prompt: str, since: float, what: str, capsys: pytest.Cap
 
     def gone() -> float | None:
         call = call_of(stack, prompt)
-        return call and call["disconnected_at"]
+        return call["disconnected_at"] if call is not None else None
 
     until(gone, 10, lambda: f"the provider still talks: {call_of(stack, prompt)}")
     took = (gone() or 0) - since
