@@ -125,7 +125,11 @@ class Executor:
         row = await self._store.get(order["tenant_id"], order["run_id"])
         if row is None or row.ended_at is not None:
             return
-        attributes: dict[str, str | int] = {"fastchat.run_id": row.run_id, "fastchat.graph": row.graph, "fastchat.delivery": job.deliveries}
+        attributes: dict[str, str | int] = {
+            "fastchat.run_id": row.run_id,
+            "fastchat.graph": row.graph,
+            "fastchat.delivery": job.deliveries,
+        }
         try:
             with _tracer.start_as_current_span("run", attributes=attributes):
                 await self._own(row, job.deliveries)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, defer, mapped_column
 
 from fastchat.common.v1.principal_pb2 import Principal
-from kit.db import Database, TenantRow, UtcDateTime, new_metadata, utc_now
+from kit.db import Database, TenantRow, UtcDateTime, new_metadata, uninterrupted, utc_now
 from kit.outbox import OutboxRow, add, outbox_table
 
 Key = tuple[str, str]
@@ -134,6 +134,7 @@ class RunStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @uninterrupted
     async def insert(self, row: RunRow, add_job: AddJob) -> RunRow | None:
         """Adds a run with its job. Returns the run that already has the id instead, if there is one.
 
@@ -156,17 +157,20 @@ class RunStore:
                     raise ThreadOccupied(active) from None
             # Whoever was in the way has just ended: once more.
 
+    @uninterrupted
     async def get(self, tenant_id: str, run_id: str) -> RunRow | None:
         """One run."""
         async with self._database.tenant(tenant_id, read_only=True) as session:
             return (await session.execute(select(RunRow).where(RunRow.run_id == run_id))).scalar_one_or_none()
 
+    @uninterrupted
     async def active_of_thread(self, tenant_id: str, thread_id: str) -> str | None:
         """Id of the thread's run that has not ended."""
         query = select(RunRow.run_id).where(RunRow.thread_id == thread_id, RunRow.ended_at.is_(None))
         async with self._database.tenant(tenant_id, read_only=True) as session:
             return (await session.execute(query)).scalar_one_or_none()
 
+    @uninterrupted
     async def page(
         self, tenant_id: str, thread_id: str, active_only: bool, limit: int, before: tuple[datetime, str] | None
     ) -> list[RunRow]:
@@ -183,18 +187,21 @@ class RunStore:
         async with self._database.tenant(tenant_id, read_only=True) as session:
             return list((await session.execute(query)).scalars())
 
+    @uninterrupted
     async def of_subject(self, tenant_id: str, subject: str) -> set[str]:
         """Ids of the runs that a subject began."""
         query = select(RunRow.run_id).where(RunRow.subject == subject)
         async with self._database.tenant(tenant_id, read_only=True) as session:
             return set((await session.execute(query)).scalars())
 
+    @uninterrupted
     async def mark_running(self, key: Key, status: int, owner: str, logged_sequence: int) -> None:
         """Notes who executes a run, and how far its log has come."""
         values = {"status": status, "owner": owner, "logged_sequence": logged_sequence, "touched_at": utc_now()}
         async with self._database.tenant(key[0]) as session:
             await session.execute(_active(key).values(values))
 
+    @uninterrupted
     async def request_cancel(self, key: Key, cause: str) -> RunRow | None:
         """Records the wish; returns the run as it stands then. A run that has ended stays as it is."""
         async with self._database.tenant(key[0]) as session:
@@ -202,6 +209,7 @@ class RunStore:
             await session.execute(_active(key).where(RunRow.cancel_requested.is_(False)).values(values))
             return (await session.execute(select(RunRow).where(RunRow.run_id == key[1]))).scalar_one_or_none()
 
+    @uninterrupted
     async def finish(self, key: Key, ending: Ending, add_history: AddJob | None) -> bool:
         """Ends a run as its log tells, with the job that stores its answer. False: it had ended already."""
         now = utc_now()
@@ -221,6 +229,7 @@ class RunStore:
                 await add_history(session)
         return ended
 
+    @uninterrupted
     async def wanted_cancelled(self, keys: Iterable[Key]) -> set[Key]:
         """Those of the runs whose cancellation was asked for."""
         ids = {run_id for _, run_id in keys}
@@ -229,6 +238,7 @@ class RunStore:
         async with self._database.platform(read_only=True) as session:
             return {(tenant, run) for tenant, run in await session.execute(query)} & wanted
 
+    @uninterrupted
     async def set_watermarks(self, heads: Mapping[Key, int]) -> None:
         """Notes how far the logs of executed runs have come."""
         now = utc_now()
@@ -242,12 +252,14 @@ class RunStore:
                     .execution_options(synchronize_session=False)
                 )
 
+    @uninterrupted
     async def untouched(self, before: datetime, limit: int) -> list[RunRow]:
         """Unfinished runs that nobody touched since, of all tenants."""
         query = select(RunRow).where(RunRow.ended_at.is_(None), RunRow.touched_at < before).limit(limit)
         async with self._database.platform(read_only=True) as session:
             return list((await session.execute(query)).scalars())
 
+    @uninterrupted
     async def retouch(self, row: RunRow, add_job: AddJob) -> bool:
         """Gives an untouched run a new job. False: somebody touched it in between."""
         async with self._database.tenant(row.tenant_id) as session:
@@ -258,6 +270,7 @@ class RunStore:
             await add_job(session)
             return True
 
+    @uninterrupted
     async def purgeable(self, limit: int, after: Key = ("", "")) -> list[RunRow]:
         """Ended runs whose replay window is over, of all tenants, in order of key."""
         past = or_(RunRow.tenant_id > after[0], and_(RunRow.tenant_id == after[0], RunRow.run_id > after[1]))
@@ -266,6 +279,7 @@ class RunStore:
         async with self._database.platform(read_only=True) as session:
             return list((await session.execute(query)).scalars())
 
+    @uninterrupted
     async def mark_purged(self, key: Key) -> None:
         """Notes that the log is gone, and forgets the request with it."""
         async with self._database.tenant(key[0]) as session:

@@ -8,6 +8,7 @@ from kit.db.config import DatabaseConfig, default_url
 from kit.db.database import Database, Session
 from kit.db.rows import TenantRow, UtcDateTime, new_metadata, utc_now
 from kit.db.statements import TenantScopeError
+from kit.db.whole import uninterrupted, whole
 
 __all__ = [
     "Database",
@@ -18,5 +19,7 @@ __all__ = [
     "UtcDateTime",
     "default_url",
     "new_metadata",
+    "uninterrupted",
     "utc_now",
+    "whole",
 ]

@@ -1,7 +1,7 @@
 """Opening a service's database, and its two kinds of session."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from kit.db.config import DatabaseConfig, is_sqlite, normalize_url
 from kit.db.failures import translated
 from kit.db.guard import TenantSession
 from kit.db.single_writer import SingleWriter
+from kit.db.whole import uninterrupted, whole
 
 Session = AsyncSession
 """What `Database.tenant` and `Database.platform` give."""
@@ -106,6 +107,7 @@ class Database:
         ) as session:
             yield session
 
+    @uninterrupted
     async def ping(self) -> None:
         """One round trip; raises like any session. For health checks."""
         async with self.platform(read_only=True) as session:
@@ -131,10 +133,11 @@ class Database:
         async with AsyncExitStack() as stack:
             stack.enter_context(translated(self.service))
             await stack.enter_async_context(session)
-            await _whole(self._begin(session, settings, read_only))
+            # A connection that is cut off while it is made, or while it goes back to the pool, is never closed.
+            await whole(self._begin(session, settings, read_only))
             try:
                 yield session
-                await _whole(_commit(session))
+                await whole(_commit(session))
             except BaseException:
                 # A cancelled task still has to give its connection back clean.
                 await asyncio.shield(session.rollback())
@@ -164,15 +167,3 @@ async def _commit(session: AsyncSession) -> None:
     await session.commit()
     for call in session.info.get(AFTER_COMMIT, ()):
         call()
-
-
-async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work to its end even when this task is cancelled: a connection cut off in the making is never closed."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()
-        raise

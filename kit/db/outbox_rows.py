@@ -15,6 +15,7 @@ from fastchat.common.v1.scope_service_pb2 import DataClass
 from kit.db.database import AFTER_COMMIT, DATABASE, Database
 from kit.db.migrate import enable_rls
 from kit.db.rows import TenantRow, UtcDateTime, new_metadata, utc_now
+from kit.db.whole import uninterrupted
 from kit.ids import new_uuid
 
 _ATTEMPTS_SHOWN = 1_000_000
@@ -104,6 +105,7 @@ def insert(
     session.info.setdefault(AFTER_COMMIT, []).append(database.outbox_added.set)
 
 
+@uninterrupted
 async def oldest(database: Database, limit: int) -> list[OutboxRow]:
     """Rows to be put, those that failed least first, then in order of time."""
     query = sa.select(OutboxRow).order_by(OutboxRow.attempts, OutboxRow.id).limit(limit)
@@ -111,12 +113,14 @@ async def oldest(database: Database, limit: int) -> list[OutboxRow]:
         return list((await session.execute(query)).scalars())
 
 
+@uninterrupted
 async def remove(database: Database, ids: Sequence[str]) -> None:
     """Forget rows that the bus has."""
     async with database.platform() as session:
         await session.execute(sa.delete(OutboxRow).where(OutboxRow.id.in_(ids)))
 
 
+@uninterrupted
 async def count_failure(database: Database, row_id: str) -> None:
     """Note that the bus refused a row, so that it does not hold up others."""
     async with database.platform() as session:
