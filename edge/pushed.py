@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ class Pushed:
         self._keys: dict[KeyHash, KeyRecord] = {}
         self._issuers: dict[str, dict[tuple[str, str], list[Issuer]]] = {}
         self._rules: dict[tuple[str, str, str], tuple[int, KeyRecord | None, Rules]] = {}
+        self._on_withdrawn: list[Callable[[KeyHash], None]] = []
         self._stop = cache.on_change(self._changed)
         self._changed(list(cache.state().resources))
 
@@ -54,6 +55,10 @@ class Pushed:
     def find(self, key_hash: KeyHash) -> KeyRecord | None:
         """The key's record; None if it was never pushed or is gone."""
         return self._keys.get(key_hash)
+
+    def on_withdrawn(self, callback: Callable[[KeyHash], None]) -> None:
+        """Call back when control withdraws a key: it was revoked."""
+        self._on_withdrawn.append(callback)
 
     # Tenancy
 
@@ -141,6 +146,8 @@ class Pushed:
         key_hash = KeyHash(resource.name)
         if resource.deleted:
             self._keys.pop(key_hash, None)
+            for withdrawn in self._on_withdrawn:
+                withdrawn(key_hash)
         else:
             self._keys[key_hash] = _record(resource)
 

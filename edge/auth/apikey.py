@@ -32,6 +32,9 @@ class PushedKeys(Protocol):
     def complete(self) -> bool:
         """Whether a full snapshot was ever received, so that a miss means something."""
 
+    def on_withdrawn(self, callback: Callable[[KeyHash], None]) -> None:
+        """Call back when control withdraws a key: it was revoked."""
+
 
 Lookup = Callable[[KeyHash], Awaitable[KeyRecord | None]]
 """Asks control for a key by hash. None: there is none. DEPENDENCY_UNAVAILABLE and the like if control is away."""
@@ -52,9 +55,12 @@ class ApiKeys:
         self._lookup = lookup
         self._config = config
         self._clock = clock
-        # What look-ups told, by hash, with the time until which it counts: short, since no push corrects it.
+        # What look-ups told, by hash, with the time until which it counts, unless control withdraws the key before.
         self._told: OrderedDict[KeyHash, tuple[float, KeyRecord | None]] = OrderedDict()
         self._running: dict[KeyHash, asyncio.Task[KeyRecord | None]] = {}
+        # Keys withdrawn while they were being looked up: the answer may be from before.
+        self._overtaken: set[KeyHash] = set()
+        pushed.on_withdrawn(self._withdrawn)
         self._slots = asyncio.Semaphore(config.lookup_concurrency)
 
     def pushed(self, key: str) -> KeyRecord | None:
@@ -74,6 +80,11 @@ class ApiKeys:
             raise PlatformError(Reason.EXPIRED_CREDENTIALS, "the API key has expired", expired_at=when)
         return record
 
+    def _withdrawn(self, key_hash: KeyHash) -> None:
+        self._told.pop(key_hash, None)
+        if key_hash in self._running:
+            self._overtaken.add(key_hash)
+
     async def _ask(self, key_hash: KeyHash) -> KeyRecord | None:
         told = self._told.get(key_hash)
         if told is not None and told[0] > self._clock():
@@ -87,6 +98,7 @@ class ApiKeys:
 
     def _finished(self, key_hash: KeyHash, task: asyncio.Task[KeyRecord | None]) -> None:
         self._running.pop(key_hash, None)
+        self._overtaken.discard(key_hash)
         if not task.cancelled():
             task.exception()  # every caller may have given up; then nobody else asks for it
 
@@ -103,6 +115,8 @@ class ApiKeys:
                 raise PlatformError(
                     Reason.DEPENDENCY_UNAVAILABLE, "keys cannot be checked now", dependency="control", retry_after_s=1.0
                 ) from error
+        if key_hash in self._overtaken:
+            record = None
         self._told[key_hash] = (self._clock() + self._config.negative_cache_s, record)
         self._told.move_to_end(key_hash)
         while len(self._told) > self._config.negative_cache_size:

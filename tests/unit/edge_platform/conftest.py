@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,12 +36,19 @@ class Lookups:
     known: dict[KeyHash, KeyRecord] = field(default_factory=dict)
     asked: list[KeyHash] = field(default_factory=list)
     away: bool = False
+    gate: asyncio.Event | None = None
+    """Answers wait for it, once they were found."""
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, key_hash: KeyHash) -> KeyRecord | None:
         self.asked.append(key_hash)
         if self.away:
             raise PlatformError(Reason.DEPENDENCY_UNAVAILABLE, "control is away", dependency="control")
-        return self.known.get(key_hash)
+        found = self.known.get(key_hash)
+        self.reached.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        return found
 
 
 @dataclass

@@ -95,6 +95,29 @@ async def test_a_revocation_beats_a_look_up_that_still_counts(door):
     assert await refused(door, bearer("k1")) is Reason.INVALID_API_KEY
 
 
+async def test_a_withdrawn_key_is_refused_though_a_look_up_of_it_still_counts(door):
+    door.lookups.known[hash_key("k1")] = KeyRecord("key_k1", "acme", "", "app:k1", (), ("chat",))
+    door.control.tenant("acme")
+    await door.authenticator.authenticate(bearer("k1"))
+    door.control.key("k1", "acme")
+    door.lookups.known.clear()
+    door.control.revoke("k1", "acme")
+    assert await refused(door, bearer("k1")) is Reason.INVALID_API_KEY
+
+
+async def test_a_withdrawal_overtakes_a_look_up(door):
+    door.control.tenant("acme")
+    answered = door.lookups.gate = asyncio.Event()
+    door.lookups.known[hash_key("k1")] = KeyRecord("key_k1", "acme", "", "app:k1", (), ("chat",))
+    asking = asyncio.create_task(refused(door, bearer("k1")))
+    async with asyncio.timeout(5):
+        await door.lookups.reached.wait()
+        door.control.key("k1", "acme")
+        door.control.revoke("k1", "acme")
+        answered.set()
+        assert await asking is Reason.INVALID_API_KEY
+
+
 async def test_before_anything_is_known_control_being_away_is_said(door):
     door.lookups.away = True
     assert await refused(door, bearer("k1")) is Reason.DEPENDENCY_UNAVAILABLE
