@@ -1,8 +1,8 @@
 """Opening a service's database, and its two kinds of session."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ AFTER_COMMIT = "after_commit"
 DATABASE = "database"
 """Key of session.info: the Database."""
 
+# A connection that is still in use when the pool is closed would stay open.
+_CLOSE_WAIT_S = 5.0
+
 
 class Database:
     """One service's database. Open it with `open`, close it with `close` (or use it as a context manager).
@@ -48,6 +51,9 @@ class Database:
         self._reader = reader
         self._lock = lock
         self._config = config
+        self._transactions = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._tenant_sessions = {
             read_only: async_sessionmaker(engine, expire_on_commit=False, sync_session_class=TenantSession)
             for read_only, engine in ((False, writer), (True, reader))
@@ -114,7 +120,10 @@ class Database:
             await session.execute(select(1))
 
     async def close(self) -> None:
-        """Close every connection and let another process have the SQLite file."""
+        """Close every connection and let another process have the SQLite file. Transactions that run may end first."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WAIT_S):
+                await self._idle.wait()
         await self._reader.dispose()
         await self._writer.dispose()
         if self._lock is not None:
@@ -131,6 +140,7 @@ class Database:
         self, session: AsyncSession, settings: Mapping[str, str], read_only: bool
     ) -> AsyncIterator[AsyncSession]:
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._counted())
             stack.enter_context(translated(self.service))
             await stack.enter_async_context(session)
             # A connection that is cut off while it is made, or while it goes back to the pool, is never closed.
@@ -142,6 +152,17 @@ class Database:
                 # A cancelled task still has to give its connection back clean.
                 await asyncio.shield(session.rollback())
                 raise
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._transactions += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._transactions -= 1
+            if not self._transactions:
+                self._idle.set()
 
     async def _begin(self, session: AsyncSession, settings: Mapping[str, str], read_only: bool) -> None:
         connection = await session.run_sync(engines.begin_connection)
