@@ -33,6 +33,6 @@ class IntegrationConfig(Section):
     """Where the alias does not say."""
     check_interval_s: float = Field(default=2.0, gt=0)
     """How often readiness looks at the providers' breakers."""
-    stream_messages_per_s: float = Field(default=1500.0, gt=0)
+    stream_messages_per_s: float = Field(default=800.0, gt=0)
     """Messages that all streams of this replica send together, at most. Above it, chunks wait and leave merged: a
-    message costs CPU in three services, so this bounds what streaming costs. About 750 a core of the machine."""
+    message costs CPU in three services, so this bounds what streaming costs. About 400 a core of the machine."""
