@@ -45,7 +45,7 @@ TENANT_PARAMETERS: Final = frozenset(
 )
 """All that an entry of a tenant may tell LiteLLM: nothing that reads the platform's files or environment."""
 # Providers that would log in as the platform itself when given no key.
-_AMBIENT: Final = ("bedrock", "sagemaker", "vertex_ai", "azure_ad", "sap", "watsonx")
+AMBIENT: Final = ("bedrock", "sagemaker", "vertex_ai", "azure_ad", "sap", "watsonx")
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -162,7 +162,7 @@ def require_tenants(entry: Entry) -> None:
             message = "Only entries of the platform may refer to the environment; send the secret itself."
             raise PlatformError.invalid(f"litellm.{name}", message)
     provider = str(entry.litellm.get("custom_llm_provider") or entry.litellm["model"]).partition("/")[0]
-    if provider.startswith(_AMBIENT):
+    if provider.startswith(AMBIENT):
         message = f"Only entries of the platform may use the provider {provider}, which can log in as the platform."
         raise PlatformError.invalid("litellm.model", message)
 

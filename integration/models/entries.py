@@ -13,9 +13,9 @@ from kit.errors import PlatformError, Reason
 
 _ENV = "env:"
 # Providers that would log in as the platform itself (instance roles, default credential chains) when given no key.
-_AMBIENT = ("bedrock", "sagemaker", "vertex_ai", "azure_ad", "sap", "watsonx")
+AMBIENT = ("bedrock", "sagemaker", "vertex_ai", "azure_ad", "sap", "watsonx")
 # All that a tenant's own entry may tell LiteLLM: nothing that reads the platform's files or environment.
-_TENANT_OPTIONS = frozenset(
+TENANT_PARAMETERS = frozenset(
     {
         "model",
         "api_base",
@@ -99,9 +99,9 @@ def parameters(entry: Entry, owner: str, keyring: Keyring, env: Mapping[str, str
 
 
 def _check_tenant_entry(entry: Entry, given: Mapping[str, Any]) -> None:
-    foreign = sorted(given.keys() - _TENANT_OPTIONS)
+    foreign = sorted(given.keys() - TENANT_PARAMETERS)
     provider = str(given.get("custom_llm_provider") or given.get("model", "")).split("/")[0]
-    if foreign or provider.startswith(_AMBIENT):
+    if foreign or provider.startswith(AMBIENT):
         what = ", ".join(foreign) or f"the provider {provider}"
         message = f'The model "{entry.alias}" uses {what}, which only entries of the platform may.'
         raise PlatformError(Reason.MODEL_POLICY_DENIED, message, rule="tenant-model-entry", model=entry.alias)
